@@ -1,0 +1,219 @@
+//! Changes that stand over a view until they are written as one batch.
+//! A reader of the overlay sees its changes merged with the view below, so that a command sees what earlier commands of the same log
+//! entries did. A savepoint undoes the changes of a command that failed.
+//! Invariant: for each key the overlay holds at most one change, the newest; the undo list has what it replaced, oldest first.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Range;
+use std::iter::Peekable;
+
+use bytes::Bytes;
+
+use super::{Cf, Direction, EngineResult, Items, KeyRange, View, WriteBatch};
+
+type Changes = BTreeMap<Bytes, Option<Bytes>>;
+
+/// Pending changes over a view.
+pub struct Overlay<'v> {
+    base: &'v dyn View,
+    changes: Vec<Changes>,
+    undo: Vec<(Cf, Bytes, Option<Option<Bytes>>)>,
+    bytes: usize,
+}
+
+/// A point in the life of an overlay to which it can return.
+#[derive(Clone, Copy, Debug)]
+pub struct Savepoint(usize);
+
+impl<'v> Overlay<'v> {
+    /// An overlay without changes over `base`, with `cf_count` column families.
+    #[must_use]
+    pub fn new(base: &'v dyn View, cf_count: usize) -> Self {
+        Self { base, changes: vec![Changes::new(); cf_count], undo: Vec::new(), bytes: 0 }
+    }
+
+    /// Sets a key.
+    pub fn put(&mut self, cf: Cf, key: impl Into<Bytes>, value: impl Into<Bytes>) {
+        self.change(cf, key.into(), Some(value.into()));
+    }
+
+    /// Removes a key, present or not.
+    pub fn delete(&mut self, cf: Cf, key: impl Into<Bytes>) {
+        self.change(cf, key.into(), None);
+    }
+
+    /// Marks the present state. Savepoints taken before are no longer valid: commands do not nest.
+    pub fn savepoint(&mut self) -> Savepoint {
+        self.undo.clear();
+        Savepoint(0)
+    }
+
+    /// Undoes every change since the savepoint.
+    pub fn rollback(&mut self, Savepoint(length): Savepoint) {
+        while self.undo.len() > length {
+            let Some((cf, key, before)) = self.undo.pop() else { break };
+            let changes = &mut self.changes[usize::from(cf.0)];
+            match before {
+                Some(change) => changes.insert(key, change),
+                None => changes.remove(&key),
+            };
+        }
+    }
+
+    /// Roughly how many bytes of keys and values were changed; rolled-back changes count too.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The changes as one batch, sorted by column family and key.
+    #[must_use]
+    pub fn into_batch(self) -> WriteBatch {
+        let mut batch = WriteBatch::default();
+        for (cf, changes) in (0u8..).map(Cf).zip(self.changes) {
+            for (key, value) in changes {
+                match value {
+                    Some(value) => batch.put(cf, key, value),
+                    None => batch.delete(cf, key),
+                }
+            }
+        }
+        batch
+    }
+
+    fn change(&mut self, cf: Cf, key: Bytes, value: Option<Bytes>) {
+        self.bytes += key.len() + value.as_ref().map_or(0, Bytes::len);
+        let before = self.changes[usize::from(cf.0)].insert(key.clone(), value);
+        self.undo.push((cf, key, before));
+    }
+}
+
+impl View for Overlay<'_> {
+    fn get(&self, cf: Cf, key: &[u8]) -> EngineResult<Option<Bytes>> {
+        match self.changes[usize::from(cf.0)].get(key) {
+            Some(change) => Ok(change.clone()),
+            None => self.base.get(cf, key),
+        }
+    }
+
+    fn items(&self, cf: Cf, range: &KeyRange, direction: Direction) -> Items<'_> {
+        if range.from >= range.to {
+            return Box::new(std::iter::empty());
+        }
+        let from = Bytes::copy_from_slice(&range.from);
+        let to = Bytes::copy_from_slice(&range.to);
+        let changes = self.changes[usize::from(cf.0)].range(from..to);
+        Box::new(Merged { changes: Side::new(changes, direction), base: self.base.items(cf, range, direction).peekable(), direction })
+    }
+}
+
+/// The changes of a range in the order of the iteration.
+struct Side<'a> {
+    range: Range<'a, Bytes, Option<Bytes>>,
+    direction: Direction,
+    next: Option<(&'a Bytes, &'a Option<Bytes>)>,
+}
+
+impl<'a> Side<'a> {
+    fn new(range: Range<'a, Bytes, Option<Bytes>>, direction: Direction) -> Self {
+        let mut side = Self { range, direction, next: None };
+        side.advance();
+        side
+    }
+
+    fn advance(&mut self) -> Option<(&'a Bytes, &'a Option<Bytes>)> {
+        let following = match self.direction {
+            Direction::Forward => self.range.next(),
+            Direction::Reverse => self.range.next_back(),
+        };
+        std::mem::replace(&mut self.next, following)
+    }
+}
+
+/// Merges changes with the items below them; a change wins over the item of the same key.
+struct Merged<'a> {
+    changes: Side<'a>,
+    base: Peekable<Items<'a>>,
+    direction: Direction,
+}
+
+impl Iterator for Merged<'_> {
+    type Item = EngineResult<(Bytes, Bytes)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let Some((key, _)) = self.changes.next else { return self.base.next() };
+            match self.base.peek() {
+                Some(Err(_)) => return self.base.next(),
+                Some(Ok((below, _))) => {
+                    let base_is_first = match self.direction {
+                        Direction::Forward => below < key,
+                        Direction::Reverse => below > key,
+                    };
+                    if base_is_first {
+                        return self.base.next();
+                    }
+                    if below == key {
+                        self.base.next();
+                    }
+                }
+                None => {}
+            }
+            if let Some((key, Some(value))) = self.changes.advance() {
+                return Some(Ok((key.clone(), value.clone())));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::rngs::SmallRng;
+    use rand::{RngExt, SeedableRng};
+
+    use super::*;
+    use crate::engine::{Engine, MemoryEngine, ViewKind};
+
+    const CF: Cf = Cf(0);
+
+    fn all() -> KeyRange {
+        KeyRange { from: vec![0], to: vec![0xff] }
+    }
+
+    fn collect(view: &dyn View, direction: Direction) -> Vec<(Bytes, Bytes)> {
+        view.items(CF, &all(), direction).map(|item| item.expect("memory does not fail")).collect()
+    }
+
+    #[test]
+    fn overlay_reads_like_the_engine_after_its_batch() {
+        let mut random = SmallRng::seed_from_u64(7);
+        for _ in 0..200 {
+            let engine = MemoryEngine::new(1);
+            let mut below = WriteBatch::default();
+            for _ in 0..random.random_range(0..20) {
+                below.put(CF, vec![random.random_range(1..30)], vec![1]);
+            }
+            engine.write(&below).expect("memory does not fail");
+            let view = engine.view(ViewKind::Snapshot);
+            let mut overlay = Overlay::new(view.as_ref(), 1);
+            for round in 0..20u8 {
+                let savepoint = overlay.savepoint();
+                let before = collect(&overlay, Direction::Forward);
+                let key = vec![random.random_range(1..30)];
+                if random.random_range(0..2) == 0 { overlay.put(CF, key, vec![round]) } else { overlay.delete(CF, key) }
+                if random.random_range(0..3) == 0 {
+                    overlay.rollback(savepoint);
+                    assert_eq!(collect(&overlay, Direction::Forward), before);
+                }
+            }
+            let forward = collect(&overlay, Direction::Forward);
+            let mut reverse = collect(&overlay, Direction::Reverse);
+            reverse.reverse();
+            assert_eq!(forward, reverse);
+            let batch = overlay.into_batch();
+            drop(view);
+            engine.write(&batch).expect("memory does not fail");
+            assert_eq!(collect(engine.view(ViewKind::Latest).as_ref(), Direction::Forward), forward);
+        }
+    }
+}

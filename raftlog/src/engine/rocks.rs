@@ -1,0 +1,277 @@
+//! The engine on RocksDB.
+//! Every batch goes through RocksDB's WAL; `sync` makes the WAL durable. RocksDB keeps the column families of a batch together over a power
+//! cut, since it syncs older WALs before it commits a flush (`FlushMemTableToOutputFile`).
+//! Two ways of recovering a WAL after a crash: `data/` keeps the longest intact prefix (`PointInTime`), as the Raft log redoes the rest;
+//! `log/` tolerates an incomplete last record alone (`TolerateCorruptedTailRecords`) and refuses a hole, which could hide acknowledged
+//! entries.
+
+use std::path::Path;
+
+use bytes::Bytes;
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRawIterator, DBRecoveryMode, Error, ErrorKind,
+    IngestExternalFileOptions, Options, ReadOptions, ReadTier, Snapshot, SstFileWriter, WriteOptions,
+};
+
+use super::{Cf, Change, Direction, Engine, EngineError, EngineResult, ExportedFile, Items, KeyRange, View, ViewKind, WriteBatch};
+
+/// What the engine is used for, with the sizes that follow from the memory budget.
+#[derive(Clone, Debug)]
+pub struct RocksOptions {
+    /// Column family names; a `Cf` is a position in this list.
+    pub column_families: Vec<&'static str>,
+    /// Bytes of all memtables together.
+    pub memtable_bytes: usize,
+    /// Bytes of the block cache; index and filter blocks are in it too.
+    pub block_cache_bytes: usize,
+    /// What a damaged WAL means.
+    pub recovery: Recovery,
+}
+
+/// How a WAL is read after a crash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recovery {
+    /// Up to the first record that is not intact; what is lost can be had elsewhere.
+    LongestPrefix,
+    /// Completely, but for a last record that was never finished.
+    WholeLog,
+}
+
+/// A RocksDB instance.
+pub struct RocksEngine {
+    db: DB,
+    names: Vec<&'static str>,
+    /// Held so that it lives as long as the database.
+    _cache: Cache,
+}
+
+/// Files kept open at once; each costs a descriptor and its index block.
+const OPEN_FILES_MAX: i32 = 1024;
+/// Blocks of the SST files.
+const BLOCK_BYTES: usize = 8 * 1024;
+/// Size at which an export starts the next file.
+const EXPORT_FILE_BYTES: u64 = 64 << 20;
+
+impl RocksEngine {
+    /// Opens the database at `path`, creating it where it does not exist.
+    /// # Errors
+    /// `Locked` when another process has it open, `Corruption` or `Io` otherwise.
+    pub fn open(path: &Path, options: &RocksOptions) -> EngineResult<Self> {
+        let cache = Cache::new_lru_cache(options.block_cache_bytes);
+        let mut db_options = Options::default();
+        db_options.create_if_missing(true);
+        db_options.create_missing_column_families(true);
+        db_options.set_paranoid_checks(true);
+        db_options.set_max_open_files(OPEN_FILES_MAX);
+        db_options.set_max_background_jobs(2);
+        db_options.set_db_write_buffer_size(options.memtable_bytes);
+        db_options.set_max_total_wal_size(4 * options.memtable_bytes as u64);
+        db_options.set_bytes_per_sync(1 << 20);
+        db_options.set_keep_log_file_num(4);
+        db_options.set_max_log_file_size(4 << 20);
+        db_options.set_recycle_log_file_num(0);
+        db_options.set_wal_recovery_mode(match options.recovery {
+            Recovery::LongestPrefix => DBRecoveryMode::PointInTime,
+            Recovery::WholeLog => DBRecoveryMode::TolerateCorruptedTailRecords,
+        });
+        let descriptors = std::iter::once("default")
+            .chain(options.column_families.iter().copied())
+            .map(|name| ColumnFamilyDescriptor::new(name, Self::family_options(options, &cache)));
+        let db = DB::open_cf_descriptors(&db_options, path, descriptors).map_err(|error| {
+            let text = error.to_string();
+            if text.contains("lock file") || text.contains("LOCK") {
+                EngineError::Locked { path: path.to_owned() }
+            } else {
+                failure(&error)
+            }
+        })?;
+        Ok(Self { db, names: options.column_families.clone(), _cache: cache })
+    }
+
+    fn family_options(options: &RocksOptions, cache: &Cache) -> Options {
+        let mut blocks = BlockBasedOptions::default();
+        blocks.set_block_cache(cache);
+        blocks.set_block_size(BLOCK_BYTES);
+        blocks.set_cache_index_and_filter_blocks(true);
+        blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
+        blocks.set_bloom_filter(10.0, false);
+        blocks.set_format_version(6);
+        let mut family = Options::default();
+        family.set_block_based_table_factory(&blocks);
+        family.set_write_buffer_size((options.memtable_bytes / 2).max(1 << 20));
+        family.set_max_write_buffer_number(4);
+        family.set_level_compaction_dynamic_level_bytes(true);
+        family.set_compression_per_level(&[
+            DBCompressionType::None,
+            DBCompressionType::None,
+            DBCompressionType::Lz4,
+            DBCompressionType::Lz4,
+            DBCompressionType::Lz4,
+            DBCompressionType::Zstd,
+            DBCompressionType::Zstd,
+        ]);
+        family
+    }
+
+    fn family(&self, cf: Cf) -> &ColumnFamily {
+        self.db.cf_handle(self.names[usize::from(cf.0)]).expect("the column family was opened with the database")
+    }
+
+    fn families(&self) -> impl Iterator<Item = Cf> {
+        (0u8..).take(self.names.len()).map(Cf)
+    }
+}
+
+/// RocksDB's error as ours. Everything that is not a cache miss ends the engine's life.
+fn failure(error: &Error) -> EngineError {
+    match error.kind() {
+        ErrorKind::Incomplete => EngineError::WouldBlock,
+        ErrorKind::Corruption => EngineError::Corruption(error.to_string()),
+        _ => EngineError::Io(error.to_string()),
+    }
+}
+
+impl Engine for RocksEngine {
+    fn view(&self, kind: ViewKind) -> Box<dyn View + '_> {
+        let mut reads = ReadOptions::default();
+        let snapshot = match kind {
+            ViewKind::Latest => None,
+            ViewKind::Snapshot | ViewKind::CachedSnapshot => Some(self.db.snapshot()),
+        };
+        if let Some(snapshot) = &snapshot {
+            reads.set_snapshot(snapshot);
+        }
+        if kind == ViewKind::CachedSnapshot {
+            reads.set_read_tier(ReadTier::BlockCache);
+        }
+        Box::new(RocksView { engine: self, reads, snapshot, cached: kind == ViewKind::CachedSnapshot })
+    }
+
+    fn write(&self, batch: &WriteBatch) -> EngineResult<()> {
+        let mut native = rocksdb::WriteBatch::default();
+        for change in &batch.changes {
+            match change {
+                Change::Put(cf, key, value) => native.put_cf(self.family(*cf), key, value),
+                Change::Delete(cf, key) => native.delete_cf(self.family(*cf), key),
+                Change::DeleteRange(cf, range) => native.delete_range_cf(self.family(*cf), &range.from, &range.to),
+            }
+        }
+        self.db.write_opt(native, &WriteOptions::default()).map_err(|error| failure(&error))
+    }
+
+    fn sync(&self) -> EngineResult<()> {
+        self.db.flush_wal(true).map_err(|error| failure(&error))
+    }
+
+    fn export(&self, view: &dyn View, range: &KeyRange, dir: &Path) -> EngineResult<Vec<ExportedFile>> {
+        let mut files = Vec::new();
+        let mut options = Options::default();
+        options.set_compression_type(DBCompressionType::Lz4);
+        for cf in self.families() {
+            let mut items = view.items(cf, range, Direction::Forward).peekable();
+            let mut part = 0;
+            while items.peek().is_some() {
+                let path = dir.join(format!("{}-{part}.sst", self.names[usize::from(cf.0)]));
+                let mut writer = SstFileWriter::create(&options);
+                writer.open(&path).map_err(|error| failure(&error))?;
+                while writer.file_size() < EXPORT_FILE_BYTES
+                    && let Some(item) = items.next()
+                {
+                    let (key, value) = item?;
+                    writer.put(key, value).map_err(|error| failure(&error))?;
+                }
+                writer.finish().map_err(|error| failure(&error))?;
+                files.push(ExportedFile { cf, path, bytes: writer.file_size() });
+                part += 1;
+            }
+        }
+        Ok(files)
+    }
+
+    fn import(&self, range: &KeyRange, files: &[ExportedFile]) -> EngineResult<()> {
+        for cf in self.families() {
+            let family = self.family(cf);
+            self.db.delete_file_in_range_cf(family, &range.from, &range.to).map_err(|error| failure(&error))?;
+            self.db.delete_range_cf(family, &range.from, &range.to).map_err(|error| failure(&error))?;
+        }
+        let mut options = IngestExternalFileOptions::default();
+        options.set_move_files(true);
+        for cf in self.families() {
+            // RocksDB takes over the second name of each file; the first stays for a repetition after a crash.
+            let mut links = Vec::new();
+            for file in files.iter().filter(|file| file.cf == cf) {
+                let link = file.path.with_extension("ingest");
+                match std::fs::remove_file(&link) {
+                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(EngineError::Io(error.to_string())),
+                    _ => {}
+                }
+                std::fs::hard_link(&file.path, &link).map_err(|error| EngineError::Io(error.to_string()))?;
+                links.push(link);
+            }
+            if !links.is_empty() {
+                self.db.ingest_external_file_cf_opts(self.family(cf), &options, links).map_err(|error| failure(&error))?;
+            }
+        }
+        self.sync()
+    }
+}
+
+/// A state of the database.
+struct RocksView<'a> {
+    engine: &'a RocksEngine,
+    reads: ReadOptions,
+    snapshot: Option<Snapshot<'a>>,
+    cached: bool,
+}
+
+impl View for RocksView<'_> {
+    fn get(&self, cf: Cf, key: &[u8]) -> EngineResult<Option<Bytes>> {
+        let found = self.engine.db.get_pinned_cf_opt(self.engine.family(cf), key, &self.reads).map_err(|error| failure(&error))?;
+        Ok(found.map(|value| Bytes::copy_from_slice(&value)))
+    }
+
+    fn items(&self, cf: Cf, range: &KeyRange, direction: Direction) -> Items<'_> {
+        if self.cached {
+            return Box::new(std::iter::once(Err(EngineError::WouldBlock)));
+        }
+        let mut reads = ReadOptions::default();
+        if let Some(snapshot) = &self.snapshot {
+            reads.set_snapshot(snapshot);
+        }
+        reads.set_iterate_lower_bound(range.from.clone());
+        reads.set_iterate_upper_bound(range.to.clone());
+        let mut cursor = self.engine.db.raw_iterator_cf_opt(self.engine.family(cf), reads);
+        match direction {
+            Direction::Forward => cursor.seek_to_first(),
+            Direction::Reverse => cursor.seek_to_last(),
+        }
+        Box::new(RocksItems { cursor, direction, ended: false })
+    }
+}
+
+/// An iteration over a range.
+struct RocksItems<'a> {
+    cursor: DBRawIterator<'a>,
+    direction: Direction,
+    ended: bool,
+}
+
+impl Iterator for RocksItems<'_> {
+    type Item = EngineResult<(Bytes, Bytes)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended {
+            return None;
+        }
+        let Some((key, value)) = self.cursor.item() else {
+            self.ended = true;
+            return self.cursor.status().err().map(|error| Err(failure(&error)));
+        };
+        let item = (Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
+        match self.direction {
+            Direction::Forward => self.cursor.next(),
+            Direction::Reverse => self.cursor.prev(),
+        }
+        Some(Ok(item))
+    }
+}

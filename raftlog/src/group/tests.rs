@@ -1,0 +1,170 @@
+//! Three drivers over in-memory logs, with persisting, delivery and crashes in random order from a seed.
+
+use std::sync::Arc;
+
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+
+use super::*;
+use crate::engine::{Engine, MemoryEngine, WriteBatch};
+use crate::log::{GroupId, INITIAL_POSITION, encode_bootstrap};
+
+const GROUP: GroupId = GroupId(1);
+
+struct Member {
+    engine: Arc<MemoryEngine>,
+    group: Group,
+    persists: VecDeque<Persist>,
+    committed: VecDeque<Entry>,
+    applied: Vec<Entry>,
+}
+
+fn voters() -> ConfState {
+    ConfState { voters: vec![1, 2, 3], ..ConfState::default() }
+}
+
+fn open(engine: &Arc<MemoryEngine>, node_id: u64, applied: LogPosition, seed: u64) -> Group {
+    let config = GroupConfig {
+        node_id,
+        election_ticks: 10,
+        heartbeat_ticks: 2,
+        append_bytes_max: 1000,
+        uncommitted_bytes_max: 1 << 20,
+        committed_bytes_max: 1 << 20,
+        seed: seed ^ node_id,
+    };
+    let engine: Arc<dyn Engine> = Arc::<MemoryEngine>::clone(engine);
+    let store = LogStore::open(engine, GROUP, applied, voters(), None).expect("the log is intact");
+    Group::open(config, store, applied.index).expect("the state is consistent")
+}
+
+impl Member {
+    fn new(node_id: u64, seed: u64) -> Self {
+        let engine = Arc::new(MemoryEngine::new(1));
+        let mut batch = WriteBatch::default();
+        encode_bootstrap(GROUP, &mut batch);
+        engine.write(&batch).expect("memory does not fail");
+        engine.sync().expect("memory does not fail");
+        let group = open(&engine, node_id, INITIAL_POSITION, seed);
+        Self { engine, group, persists: VecDeque::new(), committed: VecDeque::new(), applied: Vec::new() }
+    }
+
+    fn restart(&mut self, node_id: u64, random: &mut SmallRng) {
+        let kept = random.random_range(0..=self.engine.unsynced());
+        self.engine.crash(kept);
+        // The data survives up to some applied index; the log must hold what follows.
+        self.applied.truncate(random.random_range(0..=self.applied.len()));
+        let applied = self.applied.last().map_or(INITIAL_POSITION, |entry| LogPosition { index: entry.index, term: entry.term });
+        self.group = open(&self.engine, node_id, applied, random.random());
+        self.persists.clear();
+        self.committed.clear();
+    }
+
+    /// Stores the oldest persist; its messages may leave.
+    fn persist_one(&mut self) -> Vec<Message> {
+        let Some(persist) = self.persists.pop_front() else { return Vec::new() };
+        let mut batch = WriteBatch::default();
+        persist.encode(GROUP, &mut batch);
+        self.engine.write(&batch).expect("memory does not fail");
+        if persist.must_sync {
+            self.engine.sync().expect("memory does not fail");
+        }
+        self.group.persisted(persist.number);
+        persist.messages
+    }
+
+    fn apply_one(&mut self) {
+        if let Some(entry) = self.committed.pop_front() {
+            self.group.applied(entry.index);
+            self.applied.push(entry);
+        }
+    }
+}
+
+fn run(seed: u64) {
+    let mut random = SmallRng::seed_from_u64(seed);
+    let mut members: Vec<_> = (1..=3).map(|id| Member::new(id, seed)).collect();
+    let mut network: Vec<Message> = Vec::new();
+    let mut acknowledged: Vec<Entry> = Vec::new();
+    let mut proposed = 0u64;
+    for step in 0..6000 {
+        let faulty = step < 5000;
+        let at = random.random_range(0..3);
+        match random.random_range(0..if faulty { 1000 } else { 995 }) {
+            0..100 => members[at].group.tick(),
+            100..300 => {
+                let messages = members[at].persist_one();
+                network.extend(messages);
+            }
+            300..500 => members[at].apply_one(),
+            500..560 => {
+                proposed += 1;
+                // A refusal is certain; what is taken is found in the log or not.
+                let _ = members[at].group.propose(vec![Bytes::from(proposed.to_string())]);
+            }
+            560..995 => {
+                if !network.is_empty() {
+                    let message = network.swap_remove(random.random_range(0..network.len()));
+                    let lost = faulty && random.random_range(0..20) == 0;
+                    if !lost {
+                        members[usize::try_from(message.to - 1).expect("small")].group.step(message);
+                    }
+                }
+            }
+            _ => members[at].restart(at as u64 + 1, &mut random),
+        }
+        let effects = members[at].group.effects();
+        network.extend(effects.messages);
+        members[at].persists.extend(effects.persists);
+        members[at].committed.extend(effects.committed);
+        // State machine safety: whatever anybody applied at an index is what everybody applies there, crash or not.
+        for member in &members {
+            for entry in &member.applied {
+                let at = usize::try_from(entry.index - INITIAL_POSITION.index - 1).expect("small");
+                match acknowledged.get(at) {
+                    Some(known) => assert_eq!(known, entry, "seed {seed}, step {step}"),
+                    None => acknowledged.push(entry.clone()),
+                }
+            }
+        }
+    }
+    assert!(acknowledged.len() > 20, "seed {seed}: the group made progress ({} entries)", acknowledged.len());
+}
+
+#[test]
+fn what_is_applied_once_is_applied_everywhere() {
+    for seed in 0..30 {
+        run(seed);
+    }
+}
+
+#[test]
+fn a_sole_voter_sends_nothing_of_a_new_term_before_it_is_durable() {
+    let engine = Arc::new(MemoryEngine::new(1));
+    let mut batch = WriteBatch::default();
+    encode_bootstrap(GROUP, &mut batch);
+    engine.write(&batch).expect("memory does not fail");
+    let configuration = ConfState { voters: vec![1], learners: vec![2], ..ConfState::default() };
+    let shared: Arc<dyn Engine> = Arc::<MemoryEngine>::clone(&engine);
+    let store = LogStore::open(shared, GROUP, INITIAL_POSITION, configuration, None).expect("the log is intact");
+    let config = GroupConfig {
+        node_id: 1,
+        election_ticks: 10,
+        heartbeat_ticks: 2,
+        append_bytes_max: 1000,
+        uncommitted_bytes_max: 1 << 20,
+        committed_bytes_max: 1 << 20,
+        seed: 1,
+    };
+    let mut group = Group::open(config, store, INITIAL_POSITION.index).expect("the state is consistent");
+    group.campaign();
+    let effects = group.effects();
+    assert!(group.is_leader());
+    assert!(effects.messages.is_empty());
+    assert!(effects.persists.iter().any(|persist| persist.must_sync && !persist.messages.is_empty()));
+    assert!(!group.can_serve_reads() && effects.committed.is_empty());
+    let last = effects.persists.last().expect("the new term is persisted").number;
+    group.persisted(last);
+    assert_eq!(group.effects().committed.len(), 1);
+    assert!(group.can_serve_reads());
+}

@@ -1,0 +1,458 @@
+//! What raft reads through `Storage`: the log of one group.
+//! Terms and sizes of all entries and the newest entries are in memory; older entries are read from the engine. New entries are visible to
+//! raft at once, before the log writer has stored them, as `RawNode::advance_append_async` asks for.
+//! Invariant: `meta` has one record for each index from `truncated.index + 1` to the last; `cache` has the newest of these entries, among
+//! them all that are not yet both stored and applied.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
+use raft::{GetEntriesContext, RaftState, Storage, StorageError};
+
+use super::record::{self, Durable, decode_entry, decode_numbers, entry_index};
+use super::{GroupId, LOG_CF, LogPosition};
+use crate::engine::{Direction, Engine, EngineError, KeyRange, ViewKind};
+
+/// Entries kept in memory so that followers and apply need not read the disk.
+const CACHE_BYTES: usize = 32 << 20;
+/// What an entry costs beside its data.
+const ENTRY_OVERHEAD_BYTES: usize = 64;
+
+/// A log that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// Entries are missing that were durable once: the node must not vote with this log.
+    #[error("the Raft log is damaged: {0}")]
+    Damaged(String),
+    /// The engine failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct EntryMeta {
+    term: u64,
+    bytes: u32,
+}
+
+/// The log of one group.
+pub struct LogStore {
+    group: GroupId,
+    engine: Arc<dyn Engine>,
+    hard_state: HardState,
+    conf_state: ConfState,
+    truncated: LogPosition,
+    meta: VecDeque<EntryMeta>,
+    bytes: usize,
+    cache: VecDeque<Entry>,
+    cache_bytes: usize,
+    /// Highest index known to be stored and applied: up to here the cache may forget.
+    settled: u64,
+    /// A generated snapshot waiting to be sent, by peer; taken by the next `snapshot` call for it.
+    ready_snapshot: Option<(u64, Snapshot)>,
+    /// The peer that raft wants a snapshot for, until the group picks the wish up.
+    wanted_snapshot: Cell<Option<u64>>,
+}
+
+impl LogStore {
+    /// Reads the log of a group and checks it against what the rest of the node knows: the applied index and configuration of `data/`, and
+    /// the high-water mark.
+    /// # Errors
+    /// `Damaged` when entries are missing; `Engine` when it cannot be read.
+    pub fn open(
+        engine: Arc<dyn Engine>,
+        group: GroupId,
+        applied: LogPosition,
+        conf_state: ConfState,
+        high_water: Option<LogPosition>,
+    ) -> Result<Self, LogError> {
+        let Durable { hard_state, truncated } = Self::durable(engine.as_ref(), group)?;
+        let mut store = Self {
+            group,
+            engine,
+            hard_state,
+            conf_state,
+            truncated,
+            meta: VecDeque::new(),
+            bytes: 0,
+            cache: VecDeque::new(),
+            cache_bytes: 0,
+            settled: applied.index,
+            ready_snapshot: None,
+            wanted_snapshot: Cell::new(None),
+        };
+        store.load_entries()?;
+        store.check(applied, high_water)?;
+        // Commit-only hard states are not synced, so `data/` may be ahead of them after a crash; raft requires commit >= applied.
+        if store.hard_state.commit < applied.index {
+            store.hard_state.commit = applied.index;
+        }
+        Ok(store)
+    }
+
+    /// The stored hard state and truncation of a group; defaults in a blank replica.
+    /// # Errors
+    /// Those of the engine.
+    pub fn durable(engine: &dyn Engine, group: GroupId) -> Result<Durable, EngineError> {
+        let view = engine.view(ViewKind::Latest);
+        let mut durable = Durable::default();
+        if let Some(stored) = view.get(LOG_CF, &record::hard_state_key(group))? {
+            let [term, vote, commit] = decode_numbers(&stored)?;
+            durable.hard_state = HardState { term, vote, commit, ..HardState::default() };
+        }
+        if let Some(stored) = view.get(LOG_CF, &record::truncated_key(group))? {
+            let [index, term] = decode_numbers(&stored)?;
+            durable.truncated = LogPosition { index, term };
+        }
+        Ok(durable)
+    }
+
+    fn load_entries(&mut self) -> Result<(), LogError> {
+        let engine = Arc::clone(&self.engine);
+        let view = engine.view(ViewKind::Latest);
+        // Entries at and below the truncation may still be there after a crash in the middle of one; they are left to the next.
+        let from = record::entry_key(self.group, self.truncated.index + 1);
+        let range = KeyRange { from, to: record::entry_key(self.group, u64::MAX) };
+        for item in view.items(LOG_CF, &range, Direction::Forward) {
+            let (key, value) = item?;
+            let index = entry_index(&key)?;
+            if index != self.last() + 1 {
+                return Err(LogError::Damaged(format!("entry {} is missing, {index} is there", self.last() + 1)));
+            }
+            let entry = decode_entry(index, value)?;
+            if entry.term < self.last_position().term {
+                return Err(LogError::Damaged(format!("the term falls at entry {index}")));
+            }
+            self.push(entry);
+            while self.cache_bytes > CACHE_BYTES {
+                self.forget_oldest();
+            }
+        }
+        Ok(())
+    }
+
+    fn check(&self, applied: LogPosition, high_water: Option<LogPosition>) -> Result<(), LogError> {
+        let last = self.last();
+        let damaged = |what: &str, index: u64| Err(LogError::Damaged(format!("it ends at {last}, but {what} is {index}")));
+        if self.hard_state.commit > last {
+            return damaged("the commit index", self.hard_state.commit);
+        }
+        if applied.index > last {
+            return damaged("the applied index of the data", applied.index);
+        }
+        if let Some(mark) = high_water
+            && mark.index > last
+        {
+            return damaged("the index known to be durable", mark.index);
+        }
+        if applied.index < self.truncated.index {
+            let first = self.first();
+            return Err(LogError::Damaged(format!("it begins at {first}, but the data was applied up to {} only", applied.index)));
+        }
+        if applied.index > 0 && self.term_at(applied.index) != Some(applied.term) {
+            return Err(LogError::Damaged(format!("entry {} has another term than the data applied", applied.index)));
+        }
+        Ok(())
+    }
+
+    /// Index of the last entry.
+    #[must_use]
+    pub fn last(&self) -> u64 {
+        self.truncated.index + self.meta.len() as u64
+    }
+
+    /// Index of the first entry still there.
+    #[must_use]
+    pub fn first(&self) -> u64 {
+        self.truncated.index + 1
+    }
+
+    /// Bytes of all entries, roughly as stored.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The last index and its term.
+    #[must_use]
+    pub fn last_position(&self) -> LogPosition {
+        let index = self.last();
+        LogPosition { index, term: self.term_at(index).unwrap_or(0) }
+    }
+
+    /// Term of the entry at `index`, if the log knows it.
+    #[must_use]
+    pub fn term_at(&self, index: u64) -> Option<u64> {
+        if index == self.truncated.index {
+            return Some(self.truncated.term);
+        }
+        let at = index.checked_sub(self.truncated.index + 1)?;
+        self.meta.get(usize::try_from(at).ok()?).map(|meta| meta.term)
+    }
+
+    /// Hard state as raft last gave it out, or as it was found at start.
+    #[must_use]
+    pub fn hard_state(&self) -> &HardState {
+        &self.hard_state
+    }
+
+    /// Takes over new entries of a ready; from the first of them on, older ones are replaced. Returns up to which index older entries are
+    /// now stale in the engine, or 0.
+    pub(crate) fn append(&mut self, entries: &[Entry]) -> u64 {
+        let Some(first) = entries.first() else { return 0 };
+        assert!(first.index > self.truncated.index, "raft replaces no truncated entry");
+        assert!(first.index <= self.last() + 1, "raft leaves no gap");
+        let old_last = self.last();
+        while self.last() >= first.index {
+            let meta = self.meta.pop_back().expect("the log has an entry at its last index");
+            self.bytes -= meta.bytes as usize;
+            if let Some(entry) = self.cache.pop_back() {
+                self.cache_bytes -= entry_bytes(&entry);
+            }
+        }
+        for entry in entries {
+            self.push(entry.clone());
+        }
+        if old_last > self.last() { old_last } else { 0 }
+    }
+
+    pub(crate) fn set_hard_state(&mut self, hard_state: HardState) {
+        self.hard_state = hard_state;
+    }
+
+    pub(crate) fn set_conf_state(&mut self, conf_state: ConfState) {
+        self.conf_state = conf_state;
+    }
+
+    /// The log as it is after a snapshot was installed: empty, truncated at the snapshot's position.
+    pub(crate) fn reset(&mut self, position: LogPosition, conf_state: ConfState) {
+        self.truncated = position;
+        self.meta.clear();
+        self.cache.clear();
+        (self.bytes, self.cache_bytes) = (0, 0);
+        self.conf_state = conf_state;
+    }
+
+    /// Forgets the entries up to `index`, which must be applied. Returns the range to delete from the engine.
+    pub(crate) fn truncate(&mut self, index: u64) -> Option<(u64, LogPosition)> {
+        let term = self.term_at(index)?;
+        if index <= self.truncated.index {
+            return None;
+        }
+        let from = self.first();
+        while self.truncated.index < index {
+            let meta = self.meta.pop_front().expect("the log has the entries it is truncated by");
+            self.bytes -= meta.bytes as usize;
+            self.truncated.index += 1;
+        }
+        self.truncated.term = term;
+        while self.cache.front().is_some_and(|entry| entry.index <= index) {
+            self.forget_oldest();
+        }
+        Some((from, self.truncated))
+    }
+
+    /// The highest index such that the entries above it hold at most `bytes`.
+    #[must_use]
+    pub fn index_leaving(&self, bytes: usize) -> u64 {
+        let mut index = self.truncated.index;
+        let mut rest = self.bytes;
+        for meta in &self.meta {
+            if rest <= bytes {
+                break;
+            }
+            rest -= meta.bytes as usize;
+            index += 1;
+        }
+        index
+    }
+
+    /// Entries up to `index` are stored and applied: the cache may forget them when it is full.
+    pub(crate) fn settle(&mut self, index: u64) {
+        self.settled = self.settled.max(index);
+        while self.cache_bytes > CACHE_BYTES && self.cache.front().is_some_and(|entry| entry.index <= self.settled) {
+            self.forget_oldest();
+        }
+    }
+
+    /// The peer raft wants a snapshot for, once.
+    pub(crate) fn take_wanted_snapshot(&self) -> Option<u64> {
+        self.wanted_snapshot.take()
+    }
+
+    /// Offers a generated snapshot for a peer, or takes the last offer back.
+    pub(crate) fn offer_snapshot(&mut self, offer: Option<(u64, Snapshot)>) {
+        self.ready_snapshot = offer;
+    }
+
+    fn push(&mut self, entry: Entry) {
+        let bytes = entry_bytes(&entry);
+        self.meta.push_back(EntryMeta { term: entry.term, bytes: u32::try_from(bytes).unwrap_or(u32::MAX) });
+        self.bytes += self.meta.back().map_or(0, |meta| meta.bytes as usize);
+        self.cache_bytes += bytes;
+        self.cache.push_back(entry);
+    }
+
+    fn forget_oldest(&mut self) {
+        if let Some(entry) = self.cache.pop_front() {
+            self.cache_bytes -= entry_bytes(&entry);
+        }
+    }
+
+    fn read_entry(&self, index: u64) -> Result<Entry, EngineError> {
+        let stored = self.engine.view(ViewKind::Latest).get(LOG_CF, &record::entry_key(self.group, index))?;
+        let stored = stored.ok_or_else(|| EngineError::Corruption(format!("entry {index} of the Raft log is gone")))?;
+        decode_entry(index, stored)
+    }
+}
+
+fn entry_bytes(entry: &Entry) -> usize {
+    entry.data.len() + entry.context.len() + ENTRY_OVERHEAD_BYTES
+}
+
+impl Storage for LogStore {
+    fn initial_state(&self) -> raft::Result<RaftState> {
+        Ok(RaftState { hard_state: self.hard_state.clone(), conf_state: self.conf_state.clone() })
+    }
+
+    fn entries(&self, low: u64, high: u64, max_size: impl Into<Option<u64>>, _context: GetEntriesContext) -> raft::Result<Vec<Entry>> {
+        if low < self.first() {
+            return Err(StorageError::Compacted.into());
+        }
+        assert!(high <= self.last() + 1, "raft asks for entries that exist");
+        let bytes_max = usize::try_from(max_size.into().unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
+        let cached_from = self.last() + 1 - self.cache.len() as u64;
+        let mut entries = Vec::new();
+        let mut bytes = 0usize;
+        for index in low..high {
+            let entry = match index.checked_sub(cached_from) {
+                Some(at) => self.cache[usize::try_from(at).expect("a position in memory")].clone(),
+                None => self.read_entry(index).map_err(|error| raft::Error::Store(StorageError::Other(error.into())))?,
+            };
+            bytes = bytes.saturating_add(entry_bytes(&entry));
+            if !entries.is_empty() && bytes > bytes_max {
+                break;
+            }
+            entries.push(entry);
+        }
+        Ok(entries)
+    }
+
+    fn term(&self, index: u64) -> raft::Result<u64> {
+        self.term_at(index).ok_or_else(|| {
+            let error = if index < self.truncated.index { StorageError::Compacted } else { StorageError::Unavailable };
+            error.into()
+        })
+    }
+
+    fn first_index(&self) -> raft::Result<u64> {
+        Ok(self.first())
+    }
+
+    fn last_index(&self) -> raft::Result<u64> {
+        Ok(self.last())
+    }
+
+    fn snapshot(&self, request_index: u64, to: u64) -> raft::Result<Snapshot> {
+        match &self.ready_snapshot {
+            // An older one would leave a gap between it and the first entry of the log.
+            Some((peer, snapshot))
+                if *peer == to && snapshot.get_metadata().index >= request_index.max(self.truncated.index) =>
+            {
+                Ok(snapshot.clone())
+            }
+            _ => {
+                self.wanted_snapshot.set(Some(to));
+                Err(StorageError::SnapshotTemporarilyUnavailable.into())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::engine::{MemoryEngine, WriteBatch};
+    use crate::log::{Persist, encode_truncation};
+
+    const GROUP: GroupId = GroupId(1);
+
+    fn entry(index: u64, term: u64) -> Entry {
+        Entry { index, term, data: Bytes::from(format!("{index}/{term}")), ..Entry::default() }
+    }
+
+    fn open(engine: &Arc<MemoryEngine>, applied: LogPosition, mark: Option<LogPosition>) -> Result<LogStore, LogError> {
+        let engine: Arc<dyn Engine> = Arc::<MemoryEngine>::clone(engine);
+        LogStore::open(engine, GROUP, applied, ConfState::default(), mark)
+    }
+
+    fn persist(engine: &MemoryEngine, store: &mut LogStore, entries: Vec<Entry>, commit: u64) {
+        let stale_to = store.append(&entries);
+        let hard_state = HardState { term: 9, vote: 1, commit, ..HardState::default() };
+        let persist = Persist { entries, stale_to, hard_state: Some(hard_state), ..Persist::default() };
+        let mut batch = WriteBatch::default();
+        persist.encode(GROUP, &mut batch);
+        engine.write(&batch).expect("memory does not fail");
+    }
+
+    #[test]
+    fn a_replaced_suffix_does_not_come_back() {
+        let engine = Arc::new(MemoryEngine::new(1));
+        let mut store = open(&engine, LogPosition::default(), None).expect("blank log");
+        persist(&engine, &mut store, (1..=9).map(|index| entry(index, 1)).collect(), 3);
+        persist(&engine, &mut store, vec![entry(5, 2)], 3);
+        for store in [store, open(&engine, LogPosition::default(), None).expect("intact log")] {
+            assert_eq!(store.last_position(), LogPosition { index: 5, term: 2 });
+            assert_eq!(store.entries(4, 6, None, GetEntriesContext::empty(false)).expect("entries"), [entry(4, 1), entry(5, 2)]);
+        }
+    }
+
+    #[test]
+    fn truncation_keeps_the_term_below_the_first_entry() {
+        let engine = Arc::new(MemoryEngine::new(1));
+        let mut store = open(&engine, LogPosition::default(), None).expect("blank log");
+        persist(&engine, &mut store, (1..=9).map(|index| entry(index, index)).collect(), 9);
+        let (from, to) = store.truncate(6).expect("there is something to truncate");
+        let mut batch = WriteBatch::default();
+        encode_truncation(GROUP, from, to, &mut batch);
+        engine.write(&batch).expect("memory does not fail");
+        for store in [store, open(&engine, LogPosition { index: 8, term: 8 }, None).expect("intact log")] {
+            assert_eq!((store.first(), store.last(), store.term(6).expect("kept")), (7, 9, 6));
+            assert!(matches!(store.term(5), Err(raft::Error::Store(StorageError::Compacted))));
+            assert!(matches!(
+                store.entries(6, 8, None, GetEntriesContext::empty(false)),
+                Err(raft::Error::Store(StorageError::Compacted))
+            ));
+        }
+    }
+
+    #[test]
+    fn a_log_with_missing_entries_is_refused() {
+        let engine = Arc::new(MemoryEngine::new(1));
+        let mut store = open(&engine, LogPosition::default(), None).expect("blank log");
+        persist(&engine, &mut store, (1..=9).map(|index| entry(index, 1)).collect(), 7);
+        let refused = |applied, mark| matches!(open(&engine, applied, mark), Err(LogError::Damaged(_)));
+        assert!(!refused(LogPosition { index: 9, term: 1 }, Some(LogPosition { index: 9, term: 1 })));
+        assert!(refused(LogPosition { index: 10, term: 1 }, None), "data ahead of the log");
+        assert!(refused(LogPosition { index: 9, term: 2 }, None), "data from another history");
+        assert!(refused(LogPosition::default(), Some(LogPosition { index: 10, term: 1 })), "tail lost");
+        let mut batch = WriteBatch::default();
+        batch.delete(LOG_CF, record::entry_key(GROUP, 4));
+        engine.write(&batch).expect("memory does not fail");
+        assert!(refused(LogPosition::default(), None), "a hole");
+    }
+
+    #[test]
+    fn entries_respect_the_size_but_give_at_least_one() {
+        let engine = Arc::new(MemoryEngine::new(1));
+        let mut store = open(&engine, LogPosition::default(), None).expect("blank log");
+        persist(&engine, &mut store, (1..=9).map(|index| entry(index, 1)).collect(), 7);
+        let count = |size: u64| store.entries(1, 10, Some(size), GetEntriesContext::empty(false)).expect("entries").len();
+        assert_eq!([count(0), count(150), count(u64::MAX)], [1, 2, 9]);
+        assert_eq!(store.index_leaving(2 * 67), 7);
+    }
+}
