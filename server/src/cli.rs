@@ -1,0 +1,250 @@
+//! The command line of the binary `redraft`: `server` runs one node, `cluster` supervises several on this machine.
+//! Parsing ends here: what leaves is a checked configuration or a typed cluster command. Flags of `server` follow from the table of
+//! options. Exit codes are a contract with supervisors and scripts.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::error::ErrorKind;
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+
+use crate::cluster::{ClusterCommand, NODES_MAX, StartOptions};
+use crate::config::{Config, ConfigError, flags};
+
+/// Exit code: a configuration that is not allowed, a command that failed, a cluster that is not healthy or does not run.
+pub const EXIT_USAGE: u8 = 1;
+/// Exit code: a command line that is not understood.
+pub const EXIT_BAD_FLAG: u8 = 2;
+/// Exit code: the node cannot be trusted or was removed; a supervisor must not start it again.
+pub const EXIT_DO_NOT_RESTART: u8 = 3;
+
+/// Where `cluster` keeps its nodes unless told otherwise.
+const CLUSTER_DIR: &str = "./redraft-cluster";
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub enum Action {
+    /// Run one node.
+    Server(Box<Config>),
+    /// Start, ask or stop a supervised cluster.
+    Cluster(ClusterCommand),
+}
+
+/// Why there is nothing to do. Every text is one line.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// The command line is not understood.
+    #[error("{0}; try --help")]
+    BadFlag(String),
+    /// It is understood, but the configuration it leads to is not allowed.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+}
+
+impl CliError {
+    /// Exit code of the process.
+    #[must_use]
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::BadFlag(_) => EXIT_BAD_FLAG,
+            Self::Config(_) => EXIT_USAGE,
+        }
+    }
+}
+
+/// Reads a command line, the program's name included. A question for help or version is answered and ends the process.
+/// # Errors
+/// The command line is not understood, or leads to a configuration that is not allowed.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Action, CliError> {
+    match command().try_get_matches_from(args) {
+        Ok(matches) => Ok(action(&matches)?),
+        Err(error) => match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => error.exit(),
+            _ => Err(CliError::BadFlag(one_line(&error.to_string()))),
+        },
+    }
+}
+
+/// The message and the tip out of clap's page.
+fn one_line(page: &str) -> String {
+    let lines = page.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"));
+    let lines: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
+    let text = lines.join("; ");
+    text.strip_prefix("error: ").unwrap_or(&text).to_owned()
+}
+
+fn action(matches: &ArgMatches) -> Result<Action, ConfigError> {
+    match matches.subcommand() {
+        Some(("server", matches)) => Ok(Action::Server(Box::new(Config::load(matches)?))),
+        Some(("cluster", matches)) => Ok(Action::Cluster(cluster_action(matches))),
+        Some(_) | None => unreachable!("clap requires one of the subcommands"),
+    }
+}
+
+fn cluster_action(matches: &ArgMatches) -> ClusterCommand {
+    let (name, matches) = matches.subcommand().expect("clap requires a subcommand");
+    let dir = matches.get_one::<PathBuf>("dir").expect("has a default").clone();
+    let start = || StartOptions {
+        dir: dir.clone(),
+        nodes: matches.get_one::<u16>("nodes").copied(),
+        base_port: matches.get_one::<u16>("base-port").copied(),
+    };
+    match name {
+        "start" if matches.get_flag("foreground") => ClusterCommand::StartInForeground(start()),
+        "start" => ClusterCommand::Start(start()),
+        "supervise" => ClusterCommand::Supervise(start()),
+        "status" if matches.get_flag("json") => ClusterCommand::StatusJson { dir },
+        "status" => ClusterCommand::Status { dir },
+        "stop" => ClusterCommand::Stop { dir },
+        "restart" => ClusterCommand::Restart { dir },
+        "health" => ClusterCommand::Health { dir },
+        _ => unreachable!("clap knows no other subcommand"),
+    }
+}
+
+/// The whole command line.
+#[must_use]
+pub fn command() -> Command {
+    Command::new("redraft")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("A Redis server that can be used as a database of record: replicated by Raft, stored in RocksDB")
+        .after_help("Try it: `redraft cluster start`, then `redis-cli -p 7001`.")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(server_command())
+        .subcommand(cluster_command())
+}
+
+fn server_command() -> Command {
+    Command::new("server")
+        .about("Run one node")
+        .long_about(
+            "Run one node. Every option can also be given as an environment variable (--data-dir is REDRAFT_DATA_DIR) or as a key of the \
+             TOML file that --config names; a flag wins over the environment, the environment over the file. Sizes take Redis's units: \
+             64mb, 1gb.",
+        )
+        .after_help(
+            "Examples:\n  \
+             redraft server                        one node on 127.0.0.1:6379, for a try\n  \
+             redraft server --bootstrap-expect 3 --join a:16379,b:16379,c:16379 ...    the same on three machines\n\
+             Exit codes: 0 stopped as told, 1 cannot start as configured, 2 bad flag, 3 must not be started again without an operator.",
+        )
+        .args(flags())
+}
+
+fn cluster_command() -> Command {
+    let dir = || {
+        Arg::new("dir")
+            .long("dir")
+            .value_name("DIR")
+            .value_parser(value_parser!(PathBuf))
+            .default_value(CLUSTER_DIR)
+            .help("Directory of the cluster: node-1, node-2, ... and cluster.json")
+    };
+    let start_args = || {
+        let nodes = Arg::new("nodes")
+            .long("nodes")
+            .value_name("N")
+            .value_parser(value_parser!(u16).range(1..=i64::from(NODES_MAX)))
+            .help("How many nodes [default: 3, or what the directory has]");
+        let base_port = Arg::new("base-port")
+            .long("base-port")
+            .value_name("PORT")
+            .value_parser(value_parser!(u16).range(1..))
+            .help("Port of node 1; node i listens on PORT+i-1, for peers 10000 and for the admin 1000 above that [default: 7001]");
+        [dir(), nodes, base_port]
+    };
+    let foreground =
+        Arg::new("foreground").long("foreground").action(ArgAction::SetTrue).help("Stay in the foreground; Ctrl-C stops all nodes");
+    let json = Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print a JSON array with an object per node");
+    Command::new("cluster")
+        .about("Run and supervise several nodes on this machine")
+        .after_help(
+            "Options of the nodes (see `redraft server --help`) are taken from the environment: \
+             REDRAFT_BLOCK_CACHE_BYTES=1gb redraft cluster start",
+        )
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(
+            Command::new("start")
+                .about("Start the nodes and a supervisor that brings a crashed node back within 2 seconds")
+                .args(start_args())
+                .arg(foreground),
+        )
+        .subcommand(Command::new("status").about("Show every node; exits with 1 if the cluster does not run").arg(dir()).arg(json))
+        .subcommand(Command::new("stop").about("Stop all nodes and the supervisor").arg(dir()))
+        .subcommand(Command::new("restart").about("Restart the nodes one at a time, each after the last has caught up").arg(dir()))
+        .subcommand(
+            Command::new("health").about("Exit with 0 if all nodes are alive, one leads, and each answers a linearizable read").arg(dir()),
+        )
+        // What `start` without --foreground leaves behind; not for people.
+        .subcommand(Command::new("supervise").hide(true).args(start_args()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Action, CliError> {
+        parse(line.split_whitespace().map(OsString::from))
+    }
+
+    fn cluster(line: &str) -> ClusterCommand {
+        match parsed(line) {
+            Ok(Action::Cluster(command)) => command,
+            Ok(Action::Server(_)) | Err(_) => panic!("{line} is no cluster command"),
+        }
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn server_flags_become_a_configuration() {
+        let Ok(Action::Server(config)) = parsed("redraft server --listen 127.0.0.1:7 --bootstrap") else { panic!("not a server") };
+        assert_eq!((config.listen.to_string().as_str(), config.bootstrap), ("127.0.0.1:7", true));
+    }
+
+    #[test]
+    fn cluster_commands_are_typed() {
+        let dir = PathBuf::from(CLUSTER_DIR);
+        let options = |dir: &str, nodes, base_port| StartOptions { dir: dir.into(), nodes, base_port };
+        assert_eq!(cluster("redraft cluster start"), ClusterCommand::Start(options(CLUSTER_DIR, None, None)));
+        assert_eq!(
+            cluster("redraft cluster start --nodes 5 --dir /d --base-port 9001 --foreground"),
+            ClusterCommand::StartInForeground(options("/d", Some(5), Some(9001)))
+        );
+        assert_eq!(cluster("redraft cluster status"), ClusterCommand::Status { dir: dir.clone() });
+        assert_eq!(cluster("redraft cluster status --json --dir /d"), ClusterCommand::StatusJson { dir: "/d".into() });
+        assert_eq!(cluster("redraft cluster stop"), ClusterCommand::Stop { dir: dir.clone() });
+        assert_eq!(cluster("redraft cluster restart"), ClusterCommand::Restart { dir: dir.clone() });
+        assert_eq!(cluster("redraft cluster health"), ClusterCommand::Health { dir });
+    }
+
+    #[test]
+    fn bad_lines_are_refused_in_one_line() {
+        let check = |line: &str, expected: &str| {
+            let error = parsed(line).expect_err(line);
+            assert_eq!((error.to_string().as_str(), error.exit_code()), (expected, EXIT_BAD_FLAG), "{line}");
+        };
+        check("redraft serve", "unrecognized subcommand 'serve'; tip: a similar subcommand exists: 'server'; try --help");
+        check("redraft server --listne x", "unexpected argument '--listne' found; tip: a similar argument exists: '--listen'; try --help");
+        check("redraft server stray", "unexpected argument 'stray' found; try --help");
+        check("redraft server --timeout 1 --timeout 2", "the argument '--timeout <SECONDS>' cannot be used multiple times; try --help");
+        check("redraft cluster start --nodes 0", "invalid value '0' for '--nodes <N>': 0 is not in 1..=9; try --help");
+        check("redraft cluster start --nodes many", "invalid value 'many' for '--nodes <N>': invalid digit found in string; try --help");
+        check(
+            "redraft cluster start --base-port 70000",
+            "invalid value '70000' for '--base-port <PORT>': 70000 is not in 1..=65535; try --help",
+        );
+        check("redraft cluster stop --json", "unexpected argument '--json' found; try --help");
+    }
+
+    #[test]
+    fn a_bad_configuration_is_another_exit_code() {
+        let error = parsed("redraft server --maxclients 0").expect_err("out of bounds");
+        assert_eq!(error.exit_code(), EXIT_USAGE);
+    }
+}

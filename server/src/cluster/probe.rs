@@ -1,0 +1,210 @@
+//! One node asked over RESP: what INFO says of its Raft group, and whether it answers a linearizable read.
+//! Every question opens a connection of its own and is over by its deadline, so a paused node cannot hold a command up.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use resp::{Protocol, ReplyReader, Value, encode_command};
+
+use super::Password;
+
+/// Longest reply that is read; INFO is a few kilobytes.
+const REPLY_BYTES_MAX: usize = 1 << 20;
+/// A key to read: it need not exist.
+const PROBE_KEY: &str = "redraft:health";
+
+/// What INFO's `raft` section says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct RaftInfo {
+    /// 40 hex digits; empty before the node is a member of a cluster.
+    pub(super) cluster_id: String,
+    /// 0 before the node is a member.
+    pub(super) node_id: u64,
+    /// `leader`, `follower`, `candidate` or `learner`.
+    pub(super) role: String,
+    pub(super) term: u64,
+    pub(super) applied_index: u64,
+    pub(super) commit_index: u64,
+    /// The leader that this node follows; 0 if it knows none.
+    pub(super) leader_id: u64,
+}
+
+/// Why a node gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ProbeError {
+    /// Nobody listens, or the connection broke.
+    #[error("{0}")]
+    Connection(#[from] std::io::Error),
+    /// The node answers, but not with what was asked for.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// Asks a node for its part in the Raft group.
+/// # Errors
+/// It does not answer in time or refuses.
+pub(super) fn raft_info(address: SocketAddr, password: Password<'_>, patience: Duration) -> Result<RaftInfo, ProbeError> {
+    match ask(address, password, &["INFO", "raft"], patience)? {
+        Value::Bulk(text) | Value::Text(text) | Value::Simple(text) => parse_info(&String::from_utf8_lossy(&text)),
+        other => Err(unexpected("INFO", &other)),
+    }
+}
+
+/// Has a node carry out a linearizable read.
+/// # Errors
+/// It does not answer in time or refuses.
+pub(super) fn linearizable_read(address: SocketAddr, password: Password<'_>, patience: Duration) -> Result<(), ProbeError> {
+    // A new connection has not said READONLY, so its reads are linearizable whatever `readonly-reads` is.
+    match ask(address, password, &["EXISTS", PROBE_KEY], patience)? {
+        Value::Integer(_) => Ok(()),
+        other => Err(unexpected("EXISTS", &other)),
+    }
+}
+
+/// Sends one command, after the password if there is one, and takes its reply.
+fn ask(address: SocketAddr, password: Password<'_>, command: &[&str], patience: Duration) -> Result<Value, ProbeError> {
+    let deadline = Instant::now() + patience;
+    let mut stream = TcpStream::connect_timeout(&address, patience)?;
+    let mut request = BytesMut::new();
+    if let Some(password) = password {
+        encode_command(&["AUTH", password.expose()], &mut request);
+    }
+    encode_command(command, &mut request);
+    stream.set_write_timeout(Some(patience))?;
+    stream.write_all(&request)?;
+    let mut reader = ReplyReader::new(Protocol::Resp2, REPLY_BYTES_MAX);
+    if password.is_some()
+        && let Value::Error(text) = read_reply(&mut stream, &mut reader, deadline)?
+    {
+        return Err(ProbeError::Refused(text));
+    }
+    read_reply(&mut stream, &mut reader, deadline)
+}
+
+fn read_reply(stream: &mut TcpStream, reader: &mut ReplyReader, deadline: Instant) -> Result<Value, ProbeError> {
+    let mut piece = [0; 4096];
+    loop {
+        if let Some(reply) = reader.next_reply().map_err(|error| ProbeError::Refused(error.to_string()))? {
+            return Ok(reply);
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(ProbeError::Refused("no answer in time".to_owned()));
+        }
+        stream.set_read_timeout(Some(left))?;
+        match stream.read(&mut piece) {
+            Ok(0) => return Err(ProbeError::Refused("the node closed the connection".to_owned())),
+            Ok(length) => reader.buffer_mut().extend_from_slice(&piece[..length]),
+            Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::Interrupted) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn unexpected(command: &str, reply: &Value) -> ProbeError {
+    match reply {
+        Value::Error(text) => ProbeError::Refused(text.clone()),
+        _ => ProbeError::Refused(format!("an unexpected reply to {command}")),
+    }
+}
+
+fn parse_info(text: &str) -> Result<RaftInfo, ProbeError> {
+    let field = |name: &str| {
+        let mut lines = text.lines().filter_map(|line| line.split_once(':'));
+        let value = lines.find(|(field, _)| *field == name).map(|(_, value)| value.trim().to_owned());
+        value.ok_or_else(|| ProbeError::Refused(format!("INFO raft has no {name}: is this a redraft node?")))
+    };
+    let number = |name: &str| field(name)?.parse().map_err(|_| ProbeError::Refused(format!("INFO raft has a {name} that is no number")));
+    Ok(RaftInfo {
+        cluster_id: field("cluster_id")?,
+        node_id: number("node_id")?,
+        role: field("role")?,
+        term: number("term")?,
+        applied_index: number("applied_index")?,
+        commit_index: number("commit_index")?,
+        leader_id: number("leader_id")?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::config::Config;
+
+    const PATIENCE: Duration = Duration::from_secs(5);
+    const INFO: &str =
+        "# Raft\r\ncluster_id:ab\r\nnode_id:2\r\nrole:follower\r\nterm:7\r\napplied_index:11\r\ncommit_index:12\r\nleader_id:1\r\n";
+
+    /// A listener that answers its first connection with `answer`, whatever it is asked, and hands out what it was asked.
+    fn stub(answer: String) -> (SocketAddr, std::thread::JoinHandle<Vec<u8>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let asked = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("a client");
+            let mut request = vec![0; 4096];
+            let length = stream.read(&mut request).expect("a request");
+            stream.write_all(answer.as_bytes()).expect("the client reads");
+            request.truncate(length);
+            request
+        });
+        (address, asked)
+    }
+
+    fn bulk(text: &str) -> String {
+        format!("${}\r\n{text}\r\n", text.len())
+    }
+
+    #[test]
+    fn info_is_read_into_its_fields() {
+        let (address, asked) = stub(bulk(INFO));
+        let info = raft_info(address, None, PATIENCE).expect("an answer");
+        let expected = RaftInfo {
+            cluster_id: "ab".to_owned(),
+            node_id: 2,
+            role: "follower".to_owned(),
+            term: 7,
+            applied_index: 11,
+            commit_index: 12,
+            leader_id: 1,
+        };
+        assert_eq!(info, expected);
+        assert_eq!(asked.join().expect("asked"), b"*2\r\n$4\r\nINFO\r\n$4\r\nraft\r\n");
+    }
+
+    #[test]
+    fn a_password_goes_first() {
+        let config = Config::from_options(&[("requirepass", "pw")]).expect("allowed");
+        let password = config.runtime.values().requirepass.clone();
+        let (address, asked) = stub("+OK\r\n:0\r\n".to_owned());
+        linearizable_read(address, password.as_ref(), PATIENCE).expect("an answer");
+        assert!(asked.join().expect("asked").starts_with(b"*2\r\n$4\r\nAUTH\r\n$2\r\npw\r\n*2\r\n"));
+    }
+
+    #[test]
+    fn refusals_say_why() {
+        let check = |answer: String, expected: &str| {
+            let (address, _asked) = stub(answer);
+            assert_eq!(raft_info(address, None, PATIENCE).expect_err(expected).to_string(), expected);
+        };
+        check("-NOAUTH Authentication required.\r\n".to_owned(), "NOAUTH Authentication required.");
+        check(":1\r\n".to_owned(), "an unexpected reply to INFO");
+        check(String::new(), "the node closed the connection");
+        check(bulk("# Server\r\nredis_version:7.2.0\r\n"), "INFO raft has no cluster_id: is this a redraft node?");
+        check(bulk(&INFO.replace("term:7", "term:x")), "INFO raft has a term that is no number");
+    }
+
+    #[test]
+    fn a_node_that_says_nothing_is_given_up_in_time() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let start = Instant::now();
+        assert_eq!(linearizable_read(address, None, Duration::from_millis(50)).expect_err("silent").to_string(), "no answer in time");
+        assert!(start.elapsed() < PATIENCE);
+        drop(listener);
+        assert!(matches!(linearizable_read(address, None, PATIENCE), Err(ProbeError::Connection(_))));
+    }
+}

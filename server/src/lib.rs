@@ -1,0 +1,15 @@
+//! redraft: a Redis server that can be used as a database of record.
+//! Dependencies inside point one way: `net` -> `node` -> `command` -> `keyspace`. `server` puts the parts together, `cli` is what a person
+//! types, `cluster` supervises nodes on one machine.
+
+pub mod cli;
+pub mod cluster;
+pub mod command;
+pub mod config;
+pub mod error;
+pub mod info;
+pub mod keyspace;
+pub mod metrics;
+pub mod net;
+pub mod node;
+pub mod server;

@@ -1,0 +1,54 @@
+//! The binary `redraft`: reads the command line, starts the log, and hands over to the library.
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use redraft::cli::{self, Action, EXIT_USAGE};
+use redraft::config::{Config, LogLevel};
+use redraft::{cluster, server};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, fmt, reload};
+
+fn main() -> ExitCode {
+    let outcome = match cli::parse(std::env::args_os()) {
+        Err(error) => Err((error.to_string(), error.exit_code())),
+        Ok(Action::Server(config)) => {
+            start_log(Some(&config));
+            server::run(*config).map_err(|error| (error.to_string(), error.exit_code()))
+        }
+        Ok(Action::Cluster(command)) => {
+            start_log(None);
+            cluster::run(&command).map_err(|error| (error.to_string(), EXIT_USAGE))
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err((text, code)) => {
+            eprintln!("redraft: {text}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+/// Sends the log to standard error; with a configuration, at its level and following its changes.
+fn start_log(config: Option<&Config>) {
+    let level = config.map_or(LogLevel::Info, |config| config.runtime.values().log_level);
+    let (filter, handle) = reload::Layer::new(filter(level));
+    let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+    tracing_subscriber::registry().with(filter).with(lines).init();
+    if let Some(config) = config {
+        config.runtime.listen_to_log_level(move |level| {
+            if let Err(error) = handle.reload(self::filter(level)) {
+                tracing::error!(%error, "the log level did not change");
+            }
+        });
+    }
+}
+
+/// Our own messages at `level`; those of libraries only when they are warnings.
+fn filter(level: LogLevel) -> EnvFilter {
+    let libraries = if level == LogLevel::Error { "error" } else { "warn" };
+    let level = level.word();
+    EnvFilter::new(format!("{libraries},redraft={level},raftlog={level},resp={level}"))
+}

@@ -1,0 +1,336 @@
+//! Counters and gauges of this node, and the table that names them.
+//! Whoever does the counted thing adds to an atomic; INFO and the metrics endpoint read. Nothing here decides anything.
+//! Invariant: a row's position in `METRICS` is its variant's value, so that a metric is an index into an array.
+//! Counters never fall but for CONFIG RESETSTAT; they begin at 0 with the process. Times are microseconds.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{PoisonError, RwLock};
+use std::time::Duration;
+
+use crate::command::CommandSpec;
+use crate::command::catalogue::{address, all_named};
+
+/// What a metric does over time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricKind {
+    /// Only rises.
+    Counter,
+    /// Rises and falls.
+    Gauge,
+}
+
+/// A metric's row.
+#[derive(Clone, Copy, Debug)]
+pub struct MetricSpec {
+    /// Which one.
+    pub metric: Metric,
+    /// Its name, as in INFO where Redis has it.
+    pub name: &'static str,
+    /// Its kind.
+    pub kind: MetricKind,
+    /// What is counted.
+    pub unit: &'static str,
+    /// One sentence.
+    pub text: &'static str,
+}
+
+/// The metrics without labels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Metric {
+    /// Connections accepted.
+    TotalConnectionsReceived,
+    /// Commands executed.
+    TotalCommandsProcessed,
+    /// Bytes read from clients.
+    TotalNetInputBytes,
+    /// Bytes written to clients.
+    TotalNetOutputBytes,
+    /// Reads from clients' sockets.
+    TotalReadsProcessed,
+    /// Writes to clients' sockets.
+    TotalWritesProcessed,
+    /// Connections refused.
+    RejectedConnections,
+    /// Clients disconnected for not reading their replies.
+    ClientOutputBufferLimitDisconnections,
+    /// Clients disconnected for what they sent.
+    ProtocolErrors,
+    /// Clients connected now.
+    ConnectedClients,
+    /// Clients waiting in WAIT or CLIENT PAUSE now.
+    BlockedClients,
+    /// Keys removed because their time was up.
+    ExpiredKeys,
+    /// Reads that found their key.
+    KeyspaceHits,
+    /// Reads that did not.
+    KeyspaceMisses,
+    /// Error replies.
+    TotalErrorReplies,
+    /// Runs given to the node's write path.
+    WriteRuns,
+    /// Runs given to the node's read path.
+    ReadRuns,
+    /// Commands answered with `not executed` by the node.
+    NotExecutedReplies,
+    /// Commands answered with `outcome unknown`.
+    UnknownOutcomeReplies,
+}
+
+const fn counter(metric: Metric, name: &'static str, unit: &'static str, text: &'static str) -> MetricSpec {
+    MetricSpec { metric, name, kind: MetricKind::Counter, unit, text }
+}
+
+const fn gauge(metric: Metric, name: &'static str, unit: &'static str, text: &'static str) -> MetricSpec {
+    MetricSpec { metric, name, kind: MetricKind::Gauge, unit, text }
+}
+
+/// All metrics without labels, in the order of `Metric`.
+pub const METRICS: &[MetricSpec] = &[
+    counter(Metric::TotalConnectionsReceived, "total_connections_received", "connections", "Connections accepted from clients."),
+    counter(Metric::TotalCommandsProcessed, "total_commands_processed", "commands", "Commands executed for clients."),
+    counter(Metric::TotalNetInputBytes, "total_net_input_bytes", "bytes", "Bytes read from clients."),
+    counter(Metric::TotalNetOutputBytes, "total_net_output_bytes", "bytes", "Bytes written to clients."),
+    counter(Metric::TotalReadsProcessed, "total_reads_processed", "calls", "Reads from the sockets of clients."),
+    counter(Metric::TotalWritesProcessed, "total_writes_processed", "calls", "Writes to the sockets of clients."),
+    counter(Metric::RejectedConnections, "rejected_connections", "connections", "Connections refused because of maxclients."),
+    counter(
+        Metric::ClientOutputBufferLimitDisconnections,
+        "client_output_buffer_limit_disconnections",
+        "connections",
+        "Clients disconnected because they did not read their replies.",
+    ),
+    counter(Metric::ProtocolErrors, "protocol_errors", "connections", "Clients disconnected because they did not speak RESP."),
+    gauge(Metric::ConnectedClients, "connected_clients", "clients", "Clients connected now."),
+    gauge(Metric::BlockedClients, "blocked_clients", "clients", "Clients that wait in WAIT or CLIENT PAUSE now."),
+    counter(Metric::ExpiredKeys, "expired_keys", "keys", "Keys removed because their time was up."),
+    counter(Metric::KeyspaceHits, "keyspace_hits", "keys", "Reads that found their key."),
+    counter(Metric::KeyspaceMisses, "keyspace_misses", "keys", "Reads that did not find their key."),
+    counter(Metric::TotalErrorReplies, "total_error_replies", "replies", "Error replies."),
+    counter(Metric::WriteRuns, "write_runs", "runs", "Runs of commands with at least one write."),
+    counter(Metric::ReadRuns, "read_runs", "runs", "Runs of reads alone."),
+    counter(
+        Metric::NotExecutedReplies,
+        "not_executed_replies",
+        "commands",
+        "Commands that the group did not execute, for want of a leader or of room.",
+    ),
+    counter(Metric::UnknownOutcomeReplies, "unknown_outcome_replies", "commands", "Commands answered with outcome unknown."),
+];
+
+const _: () = {
+    let mut index = 0;
+    while index < METRICS.len() {
+        assert!(METRICS[index].metric as usize == index, "METRICS is in the order of Metric");
+        index += 1;
+    }
+};
+
+/// How often a prefix of an error must be new before prefixes are no longer told apart: they come from our own texts, of which there are
+/// few, so this is only a bound.
+const ERROR_PREFIXES_MAX: usize = 128;
+
+/// What is counted for each command.
+#[derive(Debug)]
+pub struct CommandMetrics {
+    /// The command's name as Redis writes it, `client|list`.
+    pub name: String,
+    calls: AtomicU64,
+    usec: AtomicU64,
+    rejected: AtomicU64,
+    failed: AtomicU64,
+}
+
+/// A command's numbers at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommandCounts {
+    /// The command's name as Redis writes it.
+    pub name: String,
+    /// How often it was executed.
+    pub calls: u64,
+    /// For how long, in microseconds. A command in a run counts its share of the time the run took, waiting included.
+    pub usec: u64,
+    /// How often it was refused before it was executed.
+    pub rejected: u64,
+    /// How often it answered an error.
+    pub failed: u64,
+}
+
+/// The metrics of a node. Shared by all threads.
+#[derive(Debug)]
+pub struct Metrics {
+    values: Vec<AtomicU64>,
+    commands: Vec<CommandMetrics>,
+    /// Position in `commands` by the address of the row.
+    positions: HashMap<usize, usize>,
+    /// Error replies by prefix; written when a prefix is new, else read.
+    errors: RwLock<BTreeMap<String, AtomicU64>>,
+}
+
+impl Metrics {
+    /// All zero.
+    #[must_use]
+    pub fn new() -> Self {
+        let commands: Vec<_> = all_named()
+            .map(|row| {
+                let zero = || AtomicU64::new(0);
+                (address(row.spec), CommandMetrics { name: row.name, calls: zero(), usec: zero(), rejected: zero(), failed: zero() })
+            })
+            .collect();
+        Self {
+            values: METRICS.iter().map(|_| AtomicU64::new(0)).collect(),
+            positions: commands.iter().enumerate().map(|(position, (address, _))| (*address, position)).collect(),
+            commands: commands.into_iter().map(|(_, metrics)| metrics).collect(),
+            errors: RwLock::default(),
+        }
+    }
+
+    /// Adds to a counter or gauge.
+    pub fn add(&self, metric: Metric, count: u64) {
+        self.values[metric as usize].fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Takes from a gauge.
+    pub fn subtract(&self, metric: Metric, count: u64) {
+        self.values[metric as usize].fetch_sub(count, Ordering::Relaxed);
+    }
+
+    /// The value now.
+    #[must_use]
+    pub fn get(&self, metric: Metric) -> u64 {
+        self.values[metric as usize].load(Ordering::Relaxed)
+    }
+
+    /// Counts executions of one command that took `elapsed` together.
+    pub fn executed(&self, spec: &'static CommandSpec, calls: u64, elapsed: Duration) {
+        if let Some(command) = self.command(spec) {
+            command.calls.fetch_add(calls, Ordering::Relaxed);
+            command.usec.fetch_add(u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        }
+    }
+
+    /// Counts an error reply of a command that was executed.
+    pub fn failed(&self, spec: &'static CommandSpec) {
+        if let Some(command) = self.command(spec) {
+            command.failed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts a command that was refused before it was executed.
+    pub fn rejected(&self, spec: &'static CommandSpec) {
+        if let Some(command) = self.command(spec) {
+            command.rejected.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts an error reply by its first word.
+    pub fn error_reply(&self, text: &str) {
+        self.add(Metric::TotalErrorReplies, 1);
+        let prefix = text.split(' ').next().unwrap_or(text);
+        {
+            let errors = self.errors.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some(count) = errors.get(prefix) {
+                count.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+        }
+        let mut errors = self.errors.write().unwrap_or_else(PoisonError::into_inner);
+        if errors.len() < ERROR_PREFIXES_MAX {
+            errors.entry(prefix.to_owned()).or_default().fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The commands that were called, refused or failed, in the order of the table.
+    #[must_use]
+    pub fn commands(&self) -> Vec<CommandCounts> {
+        let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let counts = self.commands.iter().map(|command| CommandCounts {
+            name: command.name.clone(),
+            calls: value(&command.calls),
+            usec: value(&command.usec),
+            rejected: value(&command.rejected),
+            failed: value(&command.failed),
+        });
+        counts.filter(|counts| counts.calls + counts.rejected + counts.failed > 0).collect()
+    }
+
+    /// Error replies by prefix.
+    #[must_use]
+    pub fn errors(&self) -> Vec<(String, u64)> {
+        let errors = self.errors.read().unwrap_or_else(PoisonError::into_inner);
+        errors.iter().map(|(prefix, count)| (prefix.clone(), count.load(Ordering::Relaxed))).collect()
+    }
+
+    /// CONFIG RESETSTAT: all counters back to 0. Gauges stay.
+    pub fn reset(&self) {
+        for spec in METRICS.iter().filter(|spec| spec.kind == MetricKind::Counter) {
+            self.values[spec.metric as usize].store(0, Ordering::Relaxed);
+        }
+        for command in &self.commands {
+            for counter in [&command.calls, &command.usec, &command.rejected, &command.failed] {
+                counter.store(0, Ordering::Relaxed);
+            }
+        }
+        self.errors.write().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    fn command(&self, spec: &'static CommandSpec) -> Option<&CommandMetrics> {
+        self.positions.get(&address(spec)).map(|position| &self.commands[*position])
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::table;
+
+    #[test]
+    fn rows_have_distinct_names() {
+        let mut names: Vec<_> = METRICS.iter().map(|spec| spec.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), METRICS.len());
+        assert!(METRICS.iter().all(|spec| spec.text.ends_with('.') && !spec.unit.is_empty()));
+    }
+
+    #[test]
+    fn reset_keeps_gauges() {
+        let metrics = Metrics::new();
+        metrics.add(Metric::ConnectedClients, 2);
+        metrics.subtract(Metric::ConnectedClients, 1);
+        metrics.add(Metric::TotalCommandsProcessed, 5);
+        metrics.error_reply("ERR no");
+        metrics.reset();
+        assert_eq!((metrics.get(Metric::ConnectedClients), metrics.get(Metric::TotalCommandsProcessed)), (1, 0));
+        assert_eq!((metrics.errors(), metrics.commands()), (vec![], vec![]));
+    }
+
+    #[test]
+    fn commands_are_counted_apart() {
+        let metrics = Metrics::new();
+        let get = table::lookup(b"get").expect("GET is in the table");
+        metrics.executed(get, 3, Duration::from_micros(30));
+        metrics.failed(get);
+        metrics.rejected(get);
+        let expected = CommandCounts { name: "get".to_owned(), calls: 3, usec: 30, rejected: 1, failed: 1 };
+        assert_eq!(metrics.commands(), [expected]);
+    }
+
+    #[test]
+    fn errors_are_counted_by_prefix() {
+        let metrics = Metrics::new();
+        for text in ["ERR a", "WRONGTYPE b", "ERR c", "BARE"] {
+            metrics.error_reply(text);
+        }
+        let count = |prefix: &str, count| (prefix.to_owned(), count);
+        assert_eq!(metrics.errors(), [count("BARE", 1), count("ERR", 2), count("WRONGTYPE", 1)]);
+        assert_eq!(metrics.get(Metric::TotalErrorReplies), 4);
+    }
+}

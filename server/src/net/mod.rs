@@ -1,0 +1,5 @@
+//! The network: clients (RESP), peers and the admin port.
+//! Thin tasks around sockets: what is decided here concerns a connection; what concerns the group is asked of `node`.
+
+pub mod client;
+pub mod peer;

@@ -1,0 +1,259 @@
+//! Lanes to the other nodes: per node and kind of frame one connection, kept open for as long as the node is a member.
+//! Each lane is a task that connects, says hello, announces itself and waits for the end; the frames flow from its queue into gRPC without
+//! it. Lanes have connections of their own, so that a large append delays no heartbeat on its way.
+//! Invariant: `LaneUp` is in the event channel before any frame that the new connection will carry is taken, and a frame pushed before the
+//! connection came about is never sent on it.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use raftlog::message::Frame;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::StreamExt;
+use tonic::Streaming;
+use tonic::transport::Channel;
+
+use super::connection::HANDSHAKE_DEADLINE;
+use super::dial::{self, CallError};
+use super::queue::{Queue, QueueLimits};
+use super::snapshot::{self, OutgoingSnapshot, SnapshotError};
+use super::wire::service::lanes_client::LanesClient;
+use super::wire::{Hello, Purpose, Reason, Sealed};
+use super::{Gate, PeerEvent, PeerOptions};
+use crate::node::core::{LEVEL, Lane};
+
+const LANES: [Lane; 3] = [Lane::Control, Lane::Append, Lane::Forward];
+
+/// First and longest pause between two attempts to connect.
+const BACKOFF_MIN: Duration = Duration::from_millis(50);
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+
+/// What waits for a lane at most. Forwards are bounded by their sender (`node::core::runs`), which sends all unresolved ones again at
+/// once; their frames share its memory.
+const fn limits(lane: Lane) -> QueueLimits {
+    match lane {
+        Lane::Control => QueueLimits { frames: 4096, bytes: 4 << 20 },
+        Lane::Append => QueueLimits { frames: 4096, bytes: 64 << 20 },
+        Lane::Forward => QueueLimits { frames: 1 << 16, bytes: 256 << 20 },
+    }
+}
+
+/// Why a frame was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Dropped {
+    /// There is no such peer, or its lane is not connected.
+    #[error("the lane is not connected")]
+    NotConnected,
+    /// Too much waits for the lane.
+    #[error("the lane's queue is full")]
+    Full,
+    /// The frame is larger than `FRAME_BYTES_MAX`.
+    #[error("the frame is too large")]
+    TooLarge,
+}
+
+struct Peer {
+    /// Dropped with the peer, which ends its lanes.
+    address: watch::Sender<String>,
+    queues: [Arc<Queue>; LANES.len()],
+}
+
+struct Shared {
+    options: PeerOptions,
+    gate: Gate,
+    events: mpsc::Sender<PeerEvent>,
+    runtime: Handle,
+    /// Connections made by this process, for `Hello::attempt`.
+    attempts: AtomicU64,
+    /// Behind a lock because every thread of the node sends, and the table changes next to never.
+    peers: RwLock<HashMap<u64, Peer>>,
+}
+
+/// A cheap handle on the lanes of this node.
+#[derive(Clone)]
+pub struct PeerNetwork {
+    shared: Arc<Shared>,
+}
+
+impl PeerNetwork {
+    /// A network without peers. Lanes connect once the gate has this node's identity.
+    /// # Panics
+    /// Called outside a tokio runtime.
+    #[must_use]
+    pub fn new(options: PeerOptions, gate: Gate, events: mpsc::Sender<PeerEvent>) -> Self {
+        let (runtime, attempts) = (Handle::current(), AtomicU64::new(0));
+        Self { shared: Arc::new(Shared { options, gate, events, runtime, attempts, peers: RwLock::default() }) }
+    }
+
+    /// These are the other nodes now, by id and peer address (an own entry must not be among them). Lanes to new ones are opened, those to
+    /// nodes that are gone end without an event, and a changed address is followed.
+    pub fn set_peers(&self, wanted: &[(u64, String)]) {
+        let mut peers = self.shared.peers.write().unwrap_or_else(PoisonError::into_inner);
+        peers.retain(|id, _| wanted.iter().any(|(wanted_id, _)| wanted_id == id));
+        for (id, address) in wanted {
+            let peer = peers.entry(*id).or_insert_with(|| self.open_lanes(*id, address));
+            peer.address.send_if_modified(|current| {
+                let is_new = current != address;
+                current.clone_from(address);
+                is_new
+            });
+        }
+    }
+
+    /// Gives a frame to a lane, without waiting.
+    /// # Errors
+    /// The frame was dropped. After `Full` later frames of the lane may be taken: the caller sees to gaps.
+    pub fn send(&self, to: u64, lane: Lane, frame: Frame) -> Result<(), Dropped> {
+        let peers = self.shared.peers.read().unwrap_or_else(PoisonError::into_inner);
+        let peer = peers.get(&to).ok_or(Dropped::NotConnected)?;
+        peer.queues[lane as usize].push(frame)
+    }
+
+    /// Streams a Raft snapshot to a peer over a connection of its own; done when the peer has it durably and has told its node.
+    /// Dropping the future ends the transfer.
+    /// # Errors
+    /// The transfer failed, or made no progress for twenty seconds.
+    pub fn send_snapshot(&self, to: u64, snapshot: OutgoingSnapshot) -> impl Future<Output = Result<(), SnapshotError>> + Send + 'static {
+        let shared = self.shared.clone();
+        async move {
+            let address = shared.address(to).ok_or(SnapshotError::NoSuchPeer)?;
+            let hello = shared.hello(to, Purpose::Snapshot).ok_or(SnapshotError::NoSuchPeer)?;
+            snapshot::send(&shared.options, &shared.gate, &address, &hello, snapshot).await
+        }
+    }
+
+    fn open_lanes(&self, peer: u64, address: &str) -> Peer {
+        let sender = watch::Sender::new(address.to_owned());
+        let queues = LANES.map(|lane| {
+            let queue = Queue::new(limits(lane));
+            let task = LaneTask { shared: self.shared.clone(), peer, lane, queue: queue.clone(), last_refusal: None };
+            self.shared.runtime.spawn(task.run(sender.subscribe()));
+            queue
+        });
+        Peer { address: sender, queues }
+    }
+}
+
+impl Shared {
+    fn address(&self, peer: u64) -> Option<String> {
+        let peers = self.peers.read().unwrap_or_else(PoisonError::into_inner);
+        peers.get(&peer).map(|peer| peer.address.borrow().clone())
+    }
+
+    fn hello(&self, to_node_id: u64, purpose: Purpose) -> Option<Hello> {
+        let own = self.gate.identity()?;
+        Some(Hello {
+            cluster_id: own.cluster_id,
+            node_id: own.node_id,
+            incarnation: own.incarnation,
+            boot: own.boot,
+            nonce: own.nonce,
+            level: LEVEL,
+            to_node_id,
+            purpose: purpose.into(),
+            addresses: own.addresses,
+            attempt: self.attempts.fetch_add(1, Ordering::Relaxed) + 1,
+        })
+    }
+}
+
+/// A connection over which frames flow; it ends when this is dropped.
+struct OpenLane {
+    replies: Streaming<Sealed>,
+    _channel: Channel,
+}
+
+struct LaneTask {
+    shared: Arc<Shared>,
+    peer: u64,
+    lane: Lane,
+    queue: Arc<Queue>,
+    /// So that a refusal that lasts is logged once.
+    last_refusal: Option<Reason>,
+}
+
+impl LaneTask {
+    /// Ends when the peer is gone from the table or the node from the other end of the event channel.
+    async fn run(mut self, mut address: watch::Receiver<String>) {
+        let mut backoff = BACKOFF_MIN;
+        loop {
+            let target = address.borrow_and_update().clone();
+            let opened = tokio::select! {
+                opened = dial::within(HANDSHAKE_DEADLINE, self.open(&target)) => opened,
+                changed = address.changed() => if changed.is_ok() { continue } else { return },
+            };
+            match opened {
+                Ok(lane) => {
+                    (self.last_refusal, backoff) = (None, BACKOFF_MIN);
+                    let Ok(()) = self.carry(lane, &target, &mut address).await else { return };
+                }
+                Err(error) => {
+                    let Ok(()) = self.tell(&target, &error).await else { return };
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(backoff) => backoff = BACKOFF_MAX.min(backoff * 2),
+                changed = address.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
+    async fn open(&self, address: &str) -> Result<OpenLane, CallError> {
+        let Shared { options, gate, .. } = &*self.shared;
+        let not_ready = || CallError::Broken("this node has no identity yet".to_owned());
+        let hello = self.shared.hello(self.peer, self.lane.into()).ok_or_else(not_ready)?;
+        let channel = dial::connect(address).await?;
+        let challenge = dial::challenge(&channel).await?;
+        let (request, sealed) = dial::greeted(&options.seal, &challenge, &hello, self.queue.next_connection());
+        let mut replies = LanesClient::new(channel.clone()).stream(request).await?.into_inner();
+        let welcome = dial::read_hello_reply(&options.seal, &sealed, replies.message().await?)?;
+        gate.check_server(self.peer, &welcome).map_err(CallError::Refused)?;
+        Ok(OpenLane { replies, _channel: channel })
+    }
+
+    /// Lets frames flow until the connection ends or the address changes. `Err` means that the task is to end.
+    async fn carry(&self, mut lane: OpenLane, target: &str, address: &mut watch::Receiver<String>) -> Result<(), ()> {
+        let (peer, kind) = (self.peer, self.lane);
+        let permit = self.shared.events.reserve().await.map_err(|_| ())?;
+        self.queue.open();
+        permit.send(PeerEvent::LaneUp { peer, lane: kind });
+        tracing::debug!(peer, lane = ?kind, address = target, "connected");
+        let (why, is_over) = tokio::select! {
+            last = lane.replies.next() => match last {
+                Some(Err(status)) => (status.message().to_owned(), false),
+                Some(Ok(_)) | None => ("the other end closed it".to_owned(), false),
+            },
+            changed = address.changed() => ("the address changed".to_owned(), changed.is_err()),
+        };
+        self.queue.close();
+        if is_over {
+            return Err(());
+        }
+        tracing::debug!(peer, lane = ?kind, address = target, why, "disconnected");
+        self.shared.events.send(PeerEvent::LaneDown { peer, lane: kind }).await.map_err(|_| ())
+    }
+
+    /// Logs why a connection did not come about; a removal is told to the node. `Err` means that the task is to end.
+    async fn tell(&mut self, address: &str, error: &CallError) -> Result<(), ()> {
+        let (peer, lane) = (self.peer, self.lane);
+        self.queue.close();
+        let reason = match error {
+            CallError::Refused(refused) => refused.reason(),
+            CallError::BadSecret => Reason::BadSecret,
+            CallError::Unreachable(_) | CallError::TimedOut | CallError::Broken(_) => {
+                tracing::debug!(peer, ?lane, address, %error, "no connection");
+                return Ok(());
+            }
+        };
+        if self.last_refusal.replace(reason) != Some(reason) {
+            tracing::warn!(peer, ?lane, address, %error, "the peer does not let this node in");
+        }
+        if reason == Reason::Removed {
+            return self.shared.events.send(PeerEvent::RemovedFromCluster { by: peer }).await.map_err(|_| ());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,333 @@
+//! What the leader does about members: joins, promotion, replacement, removal, hand-over, feature level.
+//! Everything here is a wish that is tried again until the replicated table or the configuration shows that it came true, since any
+//! proposal may be lost with leadership. One membership entry is under way at a time.
+//! A joiner is registered (it gets its id), added as a learner, caught up, and promoted while voters are fewer than the replication factor
+//! and stay odd in number. A joiner at the peer address of a member that does not answer takes that member's place in one joint change.
+//! A leader never removes itself: it hands leadership over first (raft 0.7.0 panics otherwise).
+
+use bytes::Bytes;
+use raft::eraftpb::{ConfChangeSingle, ConfChangeType, ConfChangeV2, ConfState};
+use raftlog::entry::EntryKind;
+
+use super::members::{Change, Ids, Member};
+use super::{Core, Effect, LEVEL, Members, change_context};
+use crate::error::RequestError;
+
+/// Names a join or admin request between the core and the shell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RequestId(pub u64);
+
+/// What a joiner is told.
+#[derive(Clone, Debug, PartialEq)]
+pub enum JoinAnswer {
+    /// It is a member.
+    Joined {
+        /// Its id.
+        node_id: u64,
+        /// The table, so that it knows its peers before its snapshot arrives.
+        members: Members,
+    },
+    /// Ask there.
+    Leader(String),
+    /// Ask again soon.
+    Wait,
+    /// It cannot become a member; the reason is one line.
+    Refused(String),
+}
+
+/// What an administrator may ask the leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AdminRequest {
+    /// Remove a member for ever.
+    Remove(u64),
+    /// Hand leadership to a voter.
+    Transfer(u64),
+}
+
+/// Entries a learner may be behind when it is promoted.
+const CAUGHT_UP_ENTRIES: u64 = 1000;
+/// How long a request waits for its wish to come true before it is told to come again.
+const REQUEST_PATIENCE_MS: u64 = 3000;
+/// How long a joint configuration may last before the leader proposes to leave it once more.
+const JOINT_PATIENCE_MS: u64 = 2000;
+
+struct Pending<T> {
+    id: RequestId,
+    ask: T,
+    give_up_at_ms: u64,
+}
+
+/// Requests under way and the entry that serves them.
+#[derive(Default)]
+pub(super) struct Membership {
+    joins: Vec<Pending<Member>>,
+    admin: Vec<Pending<AdminRequest>>,
+    /// Index of the membership entry proposed last, until it is applied or leadership changes.
+    entry_in_flight: Option<(u64, u64)>,
+    joint_since_ms: Option<u64>,
+}
+
+impl Core {
+    /// A node asks to become a member, or tells its new addresses or level. The id in `node` is ignored.
+    pub fn join(&mut self, id: RequestId, cluster_id: Option<&str>, node: Member) {
+        let give_up_at_ms = self.now.mono_ms + REQUEST_PATIENCE_MS;
+        if cluster_id.is_some_and(|wanted| wanted != self.applied.members.cluster_id) {
+            let text = format!("this is cluster {}, not the one asked for", self.applied.members.cluster_id);
+            return self.effects.push(Effect::AnswerJoin(id, JoinAnswer::Refused(text)));
+        }
+        if node.level < self.applied.members.level {
+            let text = format!("the cluster needs feature level {}, the node supports {}", self.applied.members.level, node.level);
+            return self.effects.push(Effect::AnswerJoin(id, JoinAnswer::Refused(text)));
+        }
+        if !self.group.is_leader() {
+            return self.effects.push(Effect::AnswerJoin(id, self.where_the_leader_is()));
+        }
+        self.membership.joins.push(Pending { id, ask: node, give_up_at_ms });
+        self.answer_members();
+        self.tend_members();
+    }
+
+    /// An administrator's request.
+    pub fn admin(&mut self, id: RequestId, ask: AdminRequest) {
+        let refused = match ask {
+            _ if !self.group.is_leader() => Some(RequestError::NoLeader),
+            AdminRequest::Remove(node) => self.why_not_remove(node),
+            AdminRequest::Transfer(node) if !self.group.configuration().voters.contains(&node) => {
+                Some(RequestError::Refused(format!("node {node} is not a voter").into()))
+            }
+            AdminRequest::Transfer(_) => None,
+        };
+        if let Some(error) = refused {
+            return self.effects.push(Effect::AnswerAdmin(id, Err(error)));
+        }
+        if let AdminRequest::Transfer(node) = ask {
+            self.group.transfer_leader(node);
+        }
+        self.membership.admin.push(Pending { id, ask, give_up_at_ms: self.now.mono_ms + REQUEST_PATIENCE_MS });
+        self.answer_members();
+        self.tend_members();
+    }
+
+    fn where_the_leader_is(&self) -> JoinAnswer {
+        let leader = self.group.leader().and_then(|leader| self.applied.members.get(leader));
+        leader.map_or(JoinAnswer::Wait, |leader| JoinAnswer::Leader(leader.addresses.peer.clone()))
+    }
+
+    fn why_not_remove(&self, node: u64) -> Option<RequestError> {
+        if self.applied.members.get(node).is_none() {
+            return Some(RequestError::Refused(format!("node {node} is not a member").into()));
+        }
+        let rest: Vec<u64> = self.group.configuration().voters.into_iter().filter(|voter| *voter != node).collect();
+        if rest.is_empty() {
+            return Some(RequestError::Refused("the last voter cannot be removed".into()));
+        }
+        let alive = rest.iter().filter(|voter| self.is_alive(**voter)).count();
+        if alive <= rest.len() / 2 {
+            return Some(RequestError::TryAgain("too few of the other voters answer".into()));
+        }
+        None
+    }
+
+    /// Answers the requests whose wishes have come true, and those that have to be asked elsewhere or later.
+    pub(super) fn answer_members(&mut self) {
+        if let Some((index, term)) = self.membership.entry_in_flight
+            && (index <= self.applied.position.index || term != self.group.term())
+        {
+            self.membership.entry_in_flight = None;
+        }
+        let leads = self.group.is_leader();
+        let configuration = self.group.configuration();
+        let mut joins = std::mem::take(&mut self.membership.joins);
+        joins.retain(|join| {
+            let known = self.applied.members.by_incarnation(join.ask.incarnation);
+            let answer = match known {
+                Some(member) if is_same(member, &join.ask) && is_configured(&configuration, member.node_id) => {
+                    Some(JoinAnswer::Joined { node_id: member.node_id, members: Members::clone(&self.applied.members) })
+                }
+                _ if !leads => Some(self.where_the_leader_is()),
+                _ if join.give_up_at_ms <= self.now.mono_ms => Some(JoinAnswer::Wait),
+                _ => None,
+            };
+            let waits = answer.is_none();
+            self.effects.extend(answer.map(|answer| Effect::AnswerJoin(join.id, answer)));
+            waits
+        });
+        self.membership.joins = joins;
+
+        let mut admin = std::mem::take(&mut self.membership.admin);
+        admin.retain(|pending| {
+            let done = match pending.ask {
+                AdminRequest::Remove(node) => self.applied.members.get(node).is_none(),
+                AdminRequest::Transfer(node) => self.group.leader() == Some(node),
+            };
+            let answer = if done {
+                Some(Ok(()))
+            } else if pending.give_up_at_ms <= self.now.mono_ms || !leads && self.group.leader().is_some() {
+                Some(Err(RequestError::TryAgain("the change did not happen in time".into())))
+            } else {
+                None
+            };
+            let waits = answer.is_none();
+            self.effects.extend(answer.map(|answer| Effect::AnswerAdmin(pending.id, answer)));
+            waits
+        });
+        self.membership.admin = admin;
+    }
+
+    /// Proposes the next membership entry that brings a wish closer to coming true.
+    pub(super) fn tend_members(&mut self) {
+        self.answer_members();
+        if !self.group.is_leader() || !self.group.can_serve_reads() {
+            self.membership.joint_since_ms = None;
+            return;
+        }
+        if self.membership.entry_in_flight.is_some() || self.group.has_pending_change() || self.group.is_transferring() {
+            return;
+        }
+        let configuration = self.group.configuration();
+        if !configuration.voters_outgoing.is_empty() {
+            return self.leave_joint();
+        }
+        self.membership.joint_since_ms = None;
+        let _one_step = self.tend_joins(&configuration)
+            || self.tend_removals()
+            || self.tend_strangers(&configuration)
+            || self.tend_promotions(&configuration)
+            || self.tend_level();
+    }
+
+    /// raft leaves a joint configuration by itself, unless the leader changed at the wrong moment.
+    fn leave_joint(&mut self) {
+        let since = *self.membership.joint_since_ms.get_or_insert(self.now.mono_ms);
+        if self.now.mono_ms - since >= JOINT_PATIENCE_MS {
+            self.membership.joint_since_ms = None;
+            self.propose_change(&[], None);
+        }
+    }
+
+    fn tend_joins(&mut self, configuration: &ConfState) -> bool {
+        let Some(ask) = self.membership.joins.first().map(|join| join.ask.clone()) else { return false };
+        let known = self.applied.members.by_incarnation(ask.incarnation).cloned();
+        match known {
+            Some(member) if is_same(&member, &ask) => {
+                let predecessor = self.applied.members.members.iter().find(|other| {
+                    other.node_id != member.node_id && other.addresses.peer == member.addresses.peer && is_configured(configuration, other.node_id)
+                });
+                match predecessor.map(|other| other.node_id) {
+                    None => self.propose_change(&[(ConfChangeType::AddLearnerNode, member.node_id)], None),
+                    // While it still answers, it is another node at the same address by mistake.
+                    Some(other) if self.is_alive(other) => false,
+                    Some(other) => {
+                        let was_voter = configuration.voters.contains(&other);
+                        let kind = if was_voter { ConfChangeType::AddNode } else { ConfChangeType::AddLearnerNode };
+                        tracing::info!(joiner = member.node_id, replaced = other, "a joiner takes the place of a dead member");
+                        let changes = [(kind, member.node_id), (ConfChangeType::RemoveNode, other)];
+                        self.propose_change(&changes, Some(Change::Remove(Ids { ids: vec![other] })))
+                    }
+                }
+            }
+            _ => self.propose_table_change(Change::Register(ask)),
+        }
+    }
+
+    fn tend_removals(&mut self) -> bool {
+        let wanted = self.membership.admin.iter().find_map(|pending| match pending.ask {
+            AdminRequest::Remove(node) => Some(node),
+            AdminRequest::Transfer(_) => None,
+        });
+        let Some(node) = wanted else { return false };
+        if node == self.config.node_id {
+            if let Some(to) = self.closest_voter(&[]) {
+                self.group.transfer_leader(to);
+            }
+            return true;
+        }
+        self.propose_change(&[(ConfChangeType::RemoveNode, node)], Some(Change::Remove(Ids { ids: vec![node] })))
+    }
+
+    /// A node that was registered and never configured, and whose join is not under way, has given up.
+    fn tend_strangers(&mut self, configuration: &ConfState) -> bool {
+        let strangers: Vec<u64> = self
+            .applied
+            .members
+            .members
+            .iter()
+            .filter(|member| !is_configured(configuration, member.node_id))
+            .filter(|member| !self.membership.joins.iter().any(|join| join.ask.incarnation == member.incarnation))
+            .filter(|member| self.applied.members.members.iter().any(|other| other.node_id != member.node_id && other.addresses.peer == member.addresses.peer))
+            .map(|member| member.node_id)
+            .collect();
+        !strangers.is_empty() && self.propose_table_change(Change::Remove(Ids { ids: strangers }))
+    }
+
+    fn tend_promotions(&mut self, configuration: &ConfState) -> bool {
+        let last = self.group.log().last();
+        let ready: Vec<u64> = configuration
+            .learners
+            .iter()
+            .copied()
+            .filter(|learner| self.group.progress(*learner).is_some_and(|(matched, active)| active && matched + CAUGHT_UP_ENTRIES >= last && matched > 0))
+            .collect();
+        let voters = configuration.voters.len();
+        let reachable = (voters + ready.len()).min(self.config.replication_factor);
+        let target = if reachable % 2 == 0 { reachable.saturating_sub(1) } else { reachable };
+        if target <= voters {
+            return false;
+        }
+        let changes: Vec<_> = ready.into_iter().take(target - voters).map(|learner| (ConfChangeType::AddNode, learner)).collect();
+        self.propose_change(&changes, None)
+    }
+
+    fn tend_level(&mut self) -> bool {
+        let members = &self.applied.members;
+        let supported = members.members.iter().map(|member| member.level).min().unwrap_or(members.level).min(LEVEL);
+        supported > members.level && self.propose_table_change(Change::Level(supported))
+    }
+
+    fn propose_change(&mut self, changes: &[(ConfChangeType, u64)], with: Option<Change>) -> bool {
+        let mut change = ConfChangeV2::default();
+        let single = |(kind, node_id): &(ConfChangeType, u64)| {
+            let mut single = ConfChangeSingle { node_id: *node_id, ..ConfChangeSingle::default() };
+            single.set_change_type(*kind);
+            single
+        };
+        change.set_changes(changes.iter().map(single).collect::<Vec<_>>().into());
+        let context = with.map_or_else(Bytes::new, change_context);
+        let proposed = self.group.propose_change(&change, context).is_ok();
+        self.note_proposal(proposed)
+    }
+
+    fn propose_table_change(&mut self, change: Change) -> bool {
+        let proposed = self.propose(EntryKind::Membership, change.encode_to_bytes()).is_ok();
+        self.note_proposal(proposed)
+    }
+
+    fn note_proposal(&mut self, proposed: bool) -> bool {
+        if proposed {
+            self.membership.entry_in_flight = Some((self.group.log().last(), self.group.term()));
+        }
+        proposed
+    }
+
+    fn is_alive(&self, node: u64) -> bool {
+        node == self.config.node_id || self.group.progress(node).is_some_and(|(_, active)| active)
+    }
+
+    /// The living voter with the longest log, apart from this node and those excluded.
+    pub(super) fn closest_voter(&self, excluded: &[u64]) -> Option<u64> {
+        let voters = self.group.configuration().voters.into_iter();
+        voters
+            .filter(|voter| *voter != self.config.node_id && !excluded.contains(voter) && self.is_alive(*voter))
+            .max_by_key(|voter| self.group.progress(*voter).map(|(matched, _)| matched))
+    }
+}
+
+fn is_same(member: &Member, ask: &Member) -> bool {
+    member.addresses == ask.addresses && member.level == ask.level
+}
+
+fn is_configured(configuration: &ConfState, node: u64) -> bool {
+    [&configuration.voters, &configuration.learners, &configuration.voters_outgoing, &configuration.learners_next]
+        .iter()
+        .any(|nodes| nodes.contains(&node))
+}

@@ -1,0 +1,663 @@
+//! The node's decisions, sans-I/O: events in as calls, effects out.
+//! The core drives one Raft group and decides what is proposed, forwarded, read, snapshotted and truncated, and who becomes a member. It
+//! holds no thread, clock, socket, file or random number; the shell (or the simulator) brings time with every turn and carries out effects
+//! in their order. Commands and data are unknown here: runs are opaque bytes, apply reports what the core needs (`Applied`).
+//! A turn is: `set_now`, any number of events, one `effects`.
+//! Invariant: a run that has left for the leader stays in `runs` until the log resolves it; a read is answered only after a round that
+//! began after it, and after the round's index is applied.
+
+mod clock;
+mod inbox;
+mod membership;
+mod members;
+mod reads;
+mod runs;
+mod state_machine;
+
+use bytes::Bytes;
+use prost::Message as _;
+use protobuf::Message as _;
+use raft::StateRole;
+use raft::eraftpb::{ConfChangeV2, ConfState, Entry, Message, MessageType, Snapshot};
+use raftlog::entry::{ENVELOPE_VERSION, EntryKind, Envelope, Run};
+use raftlog::group::{Group, NotProposed};
+use raftlog::log::{LogPosition, Persist};
+use raftlog::message::{Body, Forward, Frame, ReadReply, ReadRequest};
+
+pub use clock::Now;
+use clock::StampClock;
+use inbox::Inbox;
+pub use members::{Addresses, Change, Member, Members};
+use membership::Membership;
+pub use membership::{AdminRequest, JoinAnswer, RequestId};
+use reads::{Asker, Reads};
+pub use reads::ReadId;
+use runs::Runs;
+pub use runs::{NewRun, RunId};
+pub use state_machine::{
+    Applied, COLUMN_FAMILIES, GROUP, Halt, InitialState, Reached, SnapshotContents, StateMachine, TrackedRun, read_snapshot_contents,
+};
+
+use crate::error::RequestError;
+
+/// The highest feature level this binary supports, and the one a new cluster starts with.
+pub const LEVEL: u32 = 1;
+
+/// What the core has to know about its node.
+#[derive(Clone, Copy, Debug)]
+pub struct CoreConfig {
+    /// This node's id.
+    pub node_id: u64,
+    /// Its boot counter.
+    pub boot: u64,
+    /// Bytes of runs in one entry; a larger run travels alone.
+    pub entry_bytes_max: usize,
+    /// Commands in one entry.
+    pub entry_commands_max: u32,
+    /// Bytes of log entries beyond which the oldest half is truncated.
+    pub log_bytes_max: usize,
+    /// Voters the cluster strives for.
+    pub replication_factor: usize,
+    /// Seed of the entries' seeds.
+    pub seed: u64,
+}
+
+/// The stream a frame travels on, so that a large append delays no heartbeat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Lane {
+    /// Votes, heartbeats and read rounds.
+    Control,
+    /// Log entries.
+    Append,
+    /// Runs on their way to the leader.
+    Forward,
+}
+
+/// What the shell has to do, in the order of the list.
+#[derive(Debug)]
+pub enum Effect {
+    /// Send a frame; it may get lost, but frames of one lane keep their order.
+    Send(u64, Lane, Frame),
+    /// Store in the log, then send the messages in it and report `persisted`.
+    Persist(Persist),
+    /// From now on the apply worker answers this run's client when the sequence is applied.
+    Track(RunId, u64),
+    /// Apply these entries and report `applied` or, at a configuration change, `change_reached`.
+    Apply(Vec<Entry>),
+    /// Record the configuration with the change that apply waits at, durably, and go on applying.
+    Configure(ConfState),
+    /// Replace the data by this snapshot's, durably, and report `applied`.
+    Install(Snapshot),
+    /// Answer the client of this run: it was not executed.
+    FailRun(RunId, RequestError),
+    /// Answer the client of the run with this sequence, if it is not answered yet: outcome unknown.
+    GiveUp(u64),
+    /// This read may be evaluated now; `now_ms` is the leader's time.
+    ReadReady {
+        /// The read.
+        id: ReadId,
+        /// The leader's time, in ms since the Unix epoch.
+        now_ms: u64,
+    },
+    /// This read cannot be answered. It was not executed.
+    FailRead(ReadId, RequestError),
+    /// Generate a snapshot of the data for a follower and report `snapshot_generated` or `snapshot_sent` with a failure.
+    GenerateSnapshot(u64),
+    /// Stream the snapshot in this message to its receiver and report `snapshot_sent`.
+    SendSnapshot(Message),
+    /// Make `data/` durable and report `data_synced`.
+    SyncData,
+    /// Delete log entries from this index up to the position.
+    Truncate(u64, LogPosition),
+    /// Answer a join request.
+    AnswerJoin(RequestId, JoinAnswer),
+    /// Answer an admin request: done, or why not.
+    AnswerAdmin(RequestId, Result<(), RequestError>),
+}
+
+/// Persists on their way to the disk before the next proposal waits: batches grow while the disk is busy.
+const PERSISTS_IN_FLIGHT_MAX: usize = 2;
+/// Committed and unapplied entries, in number, before proposals wait.
+const UNAPPLIED_ENTRIES_MAX: u64 = 256;
+/// Least time between two looks at truncation, membership and leftovers.
+const CHORES_INTERVAL_MS: u64 = 200;
+
+/// A snapshot on its way to a follower.
+struct SnapshotOut {
+    to: u64,
+    /// Its index; 0 while it is generated, which keeps the whole log.
+    index: u64,
+    sending: bool,
+}
+
+/// The node's decisions.
+pub struct Core {
+    config: CoreConfig,
+    group: Group,
+    now: Now,
+    stamps: StampClock,
+    seed: u64,
+    runs: Runs,
+    inbox: Inbox,
+    reads: Reads,
+    membership: Membership,
+    effects: Vec<Effect>,
+    /// Leader and term that runs and reads are addressed to.
+    course: (Option<u64>, u64),
+    /// State of the data as of the last `applied`.
+    applied: Applied,
+    /// Apply has reached a configuration change that is not durable yet: nothing leaves the node.
+    change_in_progress: bool,
+    /// Index of the last purge or sweep proposed in this term and not yet applied.
+    round_in_flight: Option<u64>,
+    /// Followers' and own reads that wait for log time to pass a deadline.
+    time_waiters: Vec<(u64, Asker)>,
+    /// Applied index at the last request to sync the data.
+    syncing_at: Option<u64>,
+    /// Snapshots on their way to followers; the log keeps what follows them.
+    snapshots: Vec<SnapshotOut>,
+    chores_at_ms: u64,
+}
+
+impl Core {
+    /// A core over an opened group. `applied` is what the data says about itself.
+    #[must_use]
+    pub fn new(config: CoreConfig, group: Group, applied: Applied, now: Now) -> Self {
+        let mut stamps = StampClock::default();
+        stamps.raise(applied.log_time_ms, now);
+        let mut core = Self {
+            config,
+            group,
+            now,
+            stamps,
+            seed: config.seed,
+            runs: Runs::new(config.node_id, config.boot),
+            inbox: Inbox::default(),
+            reads: Reads::default(),
+            membership: Membership::default(),
+            effects: Vec::new(),
+            course: (None, 0),
+            applied,
+            change_in_progress: false,
+            round_in_flight: None,
+            time_waiters: Vec::new(),
+            syncing_at: None,
+            snapshots: Vec::new(),
+            chores_at_ms: 0,
+        };
+        // A sole voter has nobody to wait for.
+        if core.group.is_sole_voter() {
+            core.group.campaign();
+        }
+        core
+    }
+
+    /// Brings the time of this turn.
+    pub fn set_now(&mut self, now: Now) {
+        self.now = now;
+    }
+
+    /// One tick of the Raft clock passed.
+    pub fn tick(&mut self) {
+        if !self.change_in_progress {
+            self.group.tick();
+        }
+        for id in self.runs.expire_waiting(self.now.mono_ms) {
+            self.effects.push(Effect::FailRun(id, RequestError::NoLeader));
+        }
+        for sequence in self.runs.expire_sent(self.now.mono_ms) {
+            self.effects.push(Effect::GiveUp(sequence));
+        }
+        for id in self.reads.expire(self.now.mono_ms) {
+            self.effects.push(Effect::FailRead(id, RequestError::NoLeader));
+        }
+        self.expire_time_waiters();
+        if self.reads.round_is_late(self.now.mono_ms) {
+            self.reads.cancel_round();
+        }
+        if self.runs.is_stalled(self.now.mono_ms) {
+            self.send_runs_again();
+        }
+        if self.now.mono_ms >= self.chores_at_ms {
+            self.chores_at_ms = self.now.mono_ms + CHORES_INTERVAL_MS;
+            self.forget_unwanted_snapshots();
+            self.truncate_if_large();
+            self.tend_members();
+        }
+    }
+
+    /// A client's run.
+    pub fn run(&mut self, run: NewRun) {
+        self.runs.push(run);
+    }
+
+    /// A client's read; `deadline_ms` is monotonic. `log_time_ms`, when not 0: the read met a key whose deadline has passed on the leader's
+    /// clock but not in the log, and can be answered only when log time has reached it.
+    pub fn read(&mut self, id: ReadId, deadline_ms: u64, log_time_ms: u64) {
+        let asker = Asker::Client { id, deadline_ms };
+        if log_time_ms > self.applied.log_time_ms {
+            self.time_waiters.push((log_time_ms, asker));
+            self.ask_for_time();
+        } else {
+            self.reads.push(asker);
+        }
+    }
+
+    /// A frame from an identified peer.
+    pub fn frame(&mut self, from: u64, frame: Frame) {
+        if frame.group != GROUP.0 {
+            return;
+        }
+        match frame.body {
+            Some(Body::Raft(bytes)) => match Message::parse_from_bytes(&bytes) {
+                Ok(message) if message.from == from => self.group.step(message),
+                Ok(_) | Err(_) => tracing::warn!(from, "a peer sent a message that is not its own or cannot be read"),
+            },
+            Some(Body::Forward(forward)) => {
+                if self.group.is_leader() && forward.run.as_ref().is_some_and(|run| run.node_id == from) {
+                    self.inbox.take(forward);
+                }
+            }
+            Some(Body::ReadRequest(request)) => self.read_request(from, request),
+            Some(Body::ReadReply(reply)) => {
+                if reply.boot == self.config.boot && self.group.leader() == Some(from) {
+                    self.reads.confirm(reply.round, reply.index, reply.now_ms);
+                }
+            }
+            None => {}
+        }
+    }
+
+    fn read_request(&mut self, from: u64, request: ReadRequest) {
+        if !self.group.is_leader() {
+            return;
+        }
+        let asker = Asker::Peer { node_id: from, request };
+        if request.log_time_ms > self.applied.log_time_ms {
+            self.time_waiters.push((request.log_time_ms, asker));
+        } else {
+            self.reads.push(asker);
+        }
+    }
+
+    /// The stored snapshot in this message was received completely; raft decides whether to install it.
+    pub fn snapshot_received(&mut self, message: Message) {
+        self.group.step(message);
+    }
+
+    /// A lane to a peer is connected, and nothing that was sent on it before is certain to arrive.
+    pub fn lane_up(&mut self, peer: u64, lane: Lane) {
+        if lane == Lane::Forward && self.group.leader() == Some(peer) {
+            self.send_runs_again();
+        }
+    }
+
+    /// Frames to a peer were dropped.
+    pub fn unreachable(&mut self, peer: u64) {
+        self.group.report_unreachable(peer);
+    }
+
+    /// The log writer has stored everything up to this persist.
+    pub fn persisted(&mut self, number: u64) {
+        self.group.persisted(number);
+        if self.group.applied_index() < self.applied.position.index && !self.group.is_installing() {
+            // After an installed snapshot the data is ahead of what raft was told.
+            self.group.applied(self.applied.position.index);
+        }
+    }
+
+    /// Entries, or a snapshot, are applied to the data.
+    pub fn applied(&mut self, applied: Applied) {
+        self.change_in_progress = false;
+        self.stamps.raise(applied.log_time_ms, self.now);
+        self.runs.resolved(applied.own_sequence, self.now.mono_ms);
+        let gap = applied.gap;
+        self.applied = applied;
+        if !self.group.is_installing() {
+            self.group.applied(self.applied.position.index);
+        }
+        if self.round_in_flight.is_some_and(|index| index <= self.applied.position.index) {
+            self.round_in_flight = None;
+        }
+        if gap {
+            self.send_runs_again();
+        }
+        self.release_time_waiters();
+        self.answer_members();
+    }
+
+    /// Apply has reached a configuration change.
+    /// # Errors
+    /// The change does not fit the configuration, which can only be a bug: the node must stop.
+    pub fn change_reached(&mut self, change: &ConfChangeV2) -> Result<(), raft::Error> {
+        self.change_in_progress = true;
+        let configuration = self.group.apply_change(change)?;
+        self.effects.push(Effect::Configure(configuration));
+        Ok(())
+    }
+
+    /// The data is durable at least up to what was applied when `SyncData` was asked for.
+    pub fn data_synced(&mut self) {
+        let Some(synced) = self.syncing_at.take() else { return };
+        let in_flight = self.snapshots.iter().map(|snapshot| snapshot.index).min().unwrap_or(u64::MAX);
+        let target = self.truncation_target().min(synced).min(in_flight);
+        if let Some((from, to)) = self.group.truncate(target) {
+            self.effects.push(Effect::Truncate(from, to));
+        }
+    }
+
+    /// A snapshot for a follower is ready to be sent.
+    pub fn snapshot_generated(&mut self, to: u64, snapshot: Snapshot) {
+        self.forget_snapshot(to);
+        self.snapshots.push(SnapshotOut { to, index: snapshot.get_metadata().index, sending: false });
+        self.group.snapshot_generated(to, snapshot);
+    }
+
+    /// The sending of a snapshot ended.
+    pub fn snapshot_sent(&mut self, to: u64, result: Result<(), ()>) {
+        self.forget_snapshot(to);
+        self.group.report_snapshot(to, result);
+    }
+
+    fn forget_snapshot(&mut self, to: u64) {
+        self.snapshots.retain(|snapshot| snapshot.to != to);
+    }
+
+    /// Takes what has to be done since the last call.
+    pub fn effects(&mut self) -> Vec<Effect> {
+        self.follow_course();
+        self.send_runs();
+        self.propose_rounds();
+        self.propose_runs();
+        self.begin_read_round();
+        if !self.change_in_progress {
+            self.take_group_effects();
+        }
+        for read in self.reads.take_ready(self.applied.position.index) {
+            self.effects.push(Effect::ReadReady { id: read.id, now_ms: read.now_ms });
+        }
+        std::mem::take(&mut self.effects)
+    }
+
+    /// Notices a new leader or term: what was on its way to the old one goes to the new one.
+    fn follow_course(&mut self) {
+        let course = (self.group.leader(), self.group.term());
+        if course == self.course {
+            return;
+        }
+        let was_leader = self.course.0 == Some(self.config.node_id);
+        if course.0 != self.course.0 {
+            tracing::info!(leader = course.0, term = course.1, role = ?self.group.role(), "leadership changed");
+        }
+        self.course = course;
+        self.round_in_flight = None;
+        self.inbox.clear();
+        self.reads.cancel_round();
+        if was_leader {
+            self.reads.drop_peers();
+            self.time_waiters.retain(|(_, asker)| matches!(asker, Asker::Client { .. }));
+            self.snapshots.clear();
+        }
+        self.send_runs_again();
+        if !self.time_waiters.is_empty() {
+            self.ask_for_time();
+        }
+    }
+
+    fn send_runs_again(&mut self) {
+        if self.group.leader().is_some() {
+            for forward in self.runs.send_again(self.now.mono_ms) {
+                self.send_forward(forward);
+            }
+        }
+    }
+
+    fn send_runs(&mut self) {
+        if self.group.leader().is_none() {
+            return;
+        }
+        while let Some((id, forward)) = self.runs.send_next(self.now.mono_ms) {
+            let sequence = forward.run.as_ref().map_or(0, |run| run.sequence);
+            self.effects.push(Effect::Track(id, sequence));
+            self.send_forward(forward);
+        }
+    }
+
+    fn send_forward(&mut self, forward: Forward) {
+        match self.group.leader() {
+            Some(leader) if leader == self.config.node_id => self.inbox.take(forward),
+            Some(leader) => self.send(leader, Lane::Forward, Body::Forward(forward)),
+            None => {}
+        }
+    }
+
+    fn send(&mut self, to: u64, lane: Lane, body: Body) {
+        self.effects.push(Effect::Send(to, lane, Frame { group: GROUP.0, body: Some(body) }));
+    }
+
+    /// Whether the disk and the apply worker keep up with what was proposed so far.
+    fn may_propose(&self) -> bool {
+        self.group.is_leader()
+            && !self.group.is_transferring()
+            && self.group.persists_in_flight() < PERSISTS_IN_FLIGHT_MAX
+            && self.group.commit_index() - self.applied.position.index < UNAPPLIED_ENTRIES_MAX
+    }
+
+    fn propose_runs(&mut self) {
+        while !self.inbox.is_empty() && self.may_propose() {
+            let mut runs = self.inbox.next_entry(self.config.entry_bytes_max, self.config.entry_commands_max);
+            let envelope = self.envelope(EntryKind::Commands, std::mem::take(&mut runs), Bytes::new());
+            if self.group.propose(vec![envelope.encode_to_bytes()]).is_err() {
+                self.inbox.put_back(envelope.runs);
+                return;
+            }
+        }
+    }
+
+    /// Proposes the entry that removes due keys or leftovers, one at a time.
+    fn propose_rounds(&mut self) {
+        if self.round_in_flight.is_some() || !self.group.is_leader() || !self.group.can_serve_reads() {
+            return;
+        }
+        let stamp = self.stamps.stamp(self.now);
+        let due = self.applied.earliest_deadline_ms.is_some_and(|deadline| deadline <= stamp);
+        let waited_for = self.time_waiters.iter().any(|(time, _)| *time <= stamp);
+        let kind = if due || waited_for {
+            EntryKind::Purge
+        } else if self.applied.leftovers {
+            EntryKind::Sweep
+        } else {
+            return;
+        };
+        let envelope = self.envelope(kind, Vec::new(), Bytes::new());
+        if self.group.propose(vec![envelope.encode_to_bytes()]).is_ok() {
+            self.round_in_flight = Some(self.group.log().last());
+        }
+    }
+
+    fn envelope(&mut self, kind: EntryKind, runs: Vec<Run>, payload: Bytes) -> Envelope {
+        self.seed = self.seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        Envelope {
+            version: ENVELOPE_VERSION,
+            level: self.applied.members.level,
+            kind: kind.into(),
+            now_ms: self.stamps.stamp(self.now),
+            seed: self.seed,
+            runs,
+            payload,
+        }
+    }
+
+    fn begin_read_round(&mut self) {
+        let Some(leader) = self.group.leader() else { return };
+        let here = leader == self.config.node_id;
+        if here && !self.group.can_serve_reads() {
+            return;
+        }
+        let Some(round) = self.reads.begin_round(self.now.mono_ms) else { return };
+        if here {
+            let context = [self.config.boot.to_be_bytes(), round.to_be_bytes()].concat();
+            if !self.group.read_index(context) {
+                self.reads.cancel_round();
+            }
+        } else {
+            let request = ReadRequest { round, boot: self.config.boot, log_time_ms: 0 };
+            self.send(leader, Lane::Control, Body::ReadRequest(request));
+        }
+    }
+
+    /// Waiters for log time: the leader proposes a purge, which carries its time; a follower asks the leader for one.
+    fn ask_for_time(&mut self) {
+        let Some(leader) = self.group.leader().filter(|leader| *leader != self.config.node_id) else { return };
+        if let Some(log_time_ms) = self.time_waiters.iter().map(|(time, _)| *time).max() {
+            // Round 0 is never begun, so the answer is ignored: what is waited for is the entry.
+            let request = ReadRequest { round: 0, boot: self.config.boot, log_time_ms };
+            self.send(leader, Lane::Control, Body::ReadRequest(request));
+        }
+    }
+
+    fn release_time_waiters(&mut self) {
+        let log_time_ms = self.applied.log_time_ms;
+        let (released, waiting) = std::mem::take(&mut self.time_waiters).into_iter().partition(|(time, _)| *time <= log_time_ms);
+        self.time_waiters = waiting;
+        for (_, asker) in Vec::<(u64, Asker)>::into_iter(released) {
+            self.reads.push(asker);
+        }
+    }
+
+    fn expire_time_waiters(&mut self) {
+        let now_ms = self.now.mono_ms;
+        let effects = &mut self.effects;
+        self.time_waiters.retain(|(_, asker)| match asker {
+            Asker::Client { id, deadline_ms } if *deadline_ms <= now_ms => {
+                effects.push(Effect::FailRead(*id, RequestError::NoLeader));
+                false
+            }
+            Asker::Client { .. } | Asker::Peer { .. } => true,
+        });
+        if self.time_waiters.iter().any(|(_, asker)| matches!(asker, Asker::Client { .. })) {
+            self.ask_for_time();
+        }
+    }
+
+    fn take_group_effects(&mut self) {
+        let effects = self.group.effects();
+        for message in effects.messages {
+            self.send_raft(message);
+        }
+        self.effects.extend(effects.snapshot.map(Effect::Install));
+        self.effects.extend(effects.persists.into_iter().map(Effect::Persist));
+        if !effects.committed.is_empty() {
+            self.effects.push(Effect::Apply(effects.committed));
+        }
+        for (context, index) in effects.read_states {
+            let Some((boot, round)) = context.split_at_checked(8) else { continue };
+            if boot == self.config.boot.to_be_bytes()
+                && let Ok(round) = <[u8; 8]>::try_from(round)
+            {
+                let now_ms = self.stamps.stamp(self.now);
+                for (peer, reply) in self.reads.confirm(u64::from_be_bytes(round), index, now_ms) {
+                    self.send_read_reply(peer, reply);
+                }
+            }
+        }
+        if let Some(to) = effects.snapshot_wanted
+            && !self.snapshots.iter().any(|snapshot| snapshot.to == to)
+        {
+            self.snapshots.push(SnapshotOut { to, index: 0, sending: false });
+            self.effects.push(Effect::GenerateSnapshot(to));
+        }
+    }
+
+    fn send_read_reply(&mut self, peer: u64, reply: ReadReply) {
+        self.send(peer, Lane::Control, Body::ReadReply(reply));
+    }
+
+    /// Sends a message of raft on the lane it belongs to. Also for messages that waited for a persist.
+    fn send_raft(&mut self, message: Message) {
+        if message.get_msg_type() == MessageType::MsgSnapshot {
+            self.snapshots.iter_mut().filter(|snapshot| snapshot.to == message.to).for_each(|snapshot| snapshot.sending = true);
+            self.effects.push(Effect::SendSnapshot(message));
+        } else {
+            let (to, lane, frame) = raft_frame(&message);
+            self.effects.push(Effect::Send(to, lane, frame));
+        }
+    }
+
+    /// A snapshot that is ready and whose receiver has gone away would keep the log for ever.
+    fn forget_unwanted_snapshots(&mut self) {
+        let group = &self.group;
+        let is_wanted = |to: u64| group.progress(to).is_some_and(|(_, active)| active);
+        self.snapshots.retain(|snapshot| snapshot.sending || snapshot.index == 0 || is_wanted(snapshot.to));
+    }
+
+    fn truncation_target(&self) -> u64 {
+        self.group.log().index_leaving(self.config.log_bytes_max / 2)
+    }
+
+    fn truncate_if_large(&mut self) {
+        if self.syncing_at.is_none() && self.group.log().bytes() > self.config.log_bytes_max && self.truncation_target() >= self.group.log().first()
+        {
+            self.syncing_at = Some(self.applied.position.index);
+            self.effects.push(Effect::SyncData);
+        }
+    }
+
+    /// Proposes an entry other than commands.
+    fn propose(&mut self, kind: EntryKind, payload: Bytes) -> Result<(), NotProposed> {
+        let envelope = self.envelope(kind, Vec::new(), payload);
+        self.group.propose(vec![envelope.encode_to_bytes()])
+    }
+
+    /// Whether nothing of this node's clients is under way.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.runs.is_idle() && self.reads.is_idle() && self.time_waiters.is_empty()
+    }
+
+    /// Hands leadership to the voter that is closest, if this node leads and there is another.
+    pub fn resign(&mut self) {
+        if let Some(to) = self.closest_voter(&[]) {
+            self.group.transfer_leader(to);
+        }
+    }
+
+    /// The group, for its state.
+    #[must_use]
+    pub fn group(&self) -> &Group {
+        &self.group
+    }
+
+    /// What the data says about itself as of the last `applied`.
+    #[must_use]
+    pub fn applied_state(&self) -> &Applied {
+        &self.applied
+    }
+
+    /// Whether this node leads.
+    #[must_use]
+    pub fn is_leader(&self) -> bool {
+        self.group.role() == StateRole::Leader
+    }
+}
+
+/// The frame of a raft message, with its receiver and lane. Not for snapshots.
+#[must_use]
+pub fn raft_frame(message: &Message) -> (u64, Lane, Frame) {
+    let lane = match message.get_msg_type() {
+        MessageType::MsgAppend => Lane::Append,
+        _ => Lane::Control,
+    };
+    let bytes = message.write_to_bytes().expect("a message in memory can be encoded").into();
+    (message.to, lane, Frame { group: GROUP.0, body: Some(Body::Raft(bytes)) })
+}
+
+/// The bytes of a membership change that travels with a configuration change.
+fn change_context(change: Change) -> Bytes {
+    let payload = change.encode_to_bytes();
+    let envelope = Envelope { version: ENVELOPE_VERSION, level: LEVEL, kind: EntryKind::Configuration.into(), payload, ..Envelope::default() };
+    envelope.encode_to_vec().into()
+}
+
+#[cfg(test)]
+mod tests;

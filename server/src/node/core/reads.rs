@@ -1,0 +1,197 @@
+//! Linearizable reads: rounds that find out at which index, and at which time of the leader, reads may be answered.
+//! One round is in flight at a time; reads that arrive meanwhile wait for the next, since a round proves leadership only for what arrived
+//! before it began. On the leader a round is raft's ReadIndex, on a follower a request to the leader, who lets it join a round of its own.
+//! A round that is not answered in time, or whose leader or term is gone, is forgotten and its reads join a new one with a fresh number:
+//! an answer to a forgotten round is ignored (etcd #20418 is what happens otherwise).
+//! Invariant: a read is in exactly one place: waiting, in the round, or confirmed and waiting for apply.
+
+use raftlog::message::{ReadReply, ReadRequest};
+
+/// Names a read between the core and the shell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ReadId(pub u64);
+
+/// Who waits for a round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asker {
+    /// A client of this node; `deadline_ms` is monotonic.
+    Client { id: ReadId, deadline_ms: u64 },
+    /// A follower.
+    Peer { node_id: u64, request: ReadRequest },
+}
+
+/// A read that has everything but the applied index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Confirmed {
+    pub(super) id: ReadId,
+    pub(super) index: u64,
+    pub(super) now_ms: u64,
+    pub(super) deadline_ms: u64,
+}
+
+struct Round {
+    number: u64,
+    started_ms: u64,
+    askers: Vec<Asker>,
+}
+
+/// A round without an answer for so long is begun again.
+const ROUND_TIMEOUT_MS: u64 = 500;
+
+/// The reads of a node, and on the leader those of its followers.
+#[derive(Default)]
+pub(super) struct Reads {
+    waiting: Vec<Asker>,
+    round: Option<Round>,
+    confirmed: Vec<Confirmed>,
+    last_number: u64,
+}
+
+impl Reads {
+    pub(super) fn push(&mut self, asker: Asker) {
+        self.waiting.push(asker);
+    }
+
+    /// Begins a round with all waiting reads, if there are any and none is in flight. Returns its number, new in this boot.
+    pub(super) fn begin_round(&mut self, now_ms: u64) -> Option<u64> {
+        if self.round.is_some() || self.waiting.is_empty() {
+            return None;
+        }
+        self.last_number += 1;
+        self.round = Some(Round { number: self.last_number, started_ms: now_ms, askers: std::mem::take(&mut self.waiting) });
+        Some(self.last_number)
+    }
+
+    /// Forgets the round in flight; its reads wait again. Followers ask again by themselves when the leader changes.
+    pub(super) fn cancel_round(&mut self) {
+        if let Some(mut round) = self.round.take() {
+            round.askers.append(&mut self.waiting);
+            self.waiting = round.askers;
+        }
+    }
+
+    /// Forgets what followers asked: this node is not their leader any more.
+    pub(super) fn drop_peers(&mut self) {
+        self.waiting.retain(|asker| matches!(asker, Asker::Client { .. }));
+        if let Some(round) = &mut self.round {
+            round.askers.retain(|asker| matches!(asker, Asker::Client { .. }));
+        }
+    }
+
+    pub(super) fn round_is_late(&self, now_ms: u64) -> bool {
+        self.round.as_ref().is_some_and(|round| now_ms.saturating_sub(round.started_ms) >= ROUND_TIMEOUT_MS)
+    }
+
+    /// The round with this number is answered: clients' reads wait for apply, the answers to followers are returned.
+    pub(super) fn confirm(&mut self, number: u64, index: u64, now_ms: u64) -> Vec<(u64, ReadReply)> {
+        let Some(round) = self.round.take_if(|round| round.number == number) else { return Vec::new() };
+        let mut replies = Vec::new();
+        for asker in round.askers {
+            match asker {
+                Asker::Client { id, deadline_ms } => self.confirmed.push(Confirmed { id, index, now_ms, deadline_ms }),
+                Asker::Peer { node_id, request } => {
+                    replies.push((node_id, ReadReply { round: request.round, boot: request.boot, index, now_ms }));
+                }
+            }
+        }
+        replies
+    }
+
+    /// Takes the confirmed reads that can be answered at this applied index.
+    pub(super) fn take_ready(&mut self, applied: u64) -> Vec<Confirmed> {
+        if self.confirmed.is_empty() {
+            return Vec::new();
+        }
+        let (ready, later) = std::mem::take(&mut self.confirmed).into_iter().partition(|read| read.index <= applied);
+        self.confirmed = later;
+        ready
+    }
+
+    /// Takes the reads whose deadline has passed.
+    pub(super) fn expire(&mut self, now_ms: u64) -> Vec<ReadId> {
+        let mut late = Vec::new();
+        let mut keep = |asker: &Asker| match asker {
+            Asker::Client { id, deadline_ms } if *deadline_ms <= now_ms => {
+                late.push(*id);
+                false
+            }
+            Asker::Client { .. } | Asker::Peer { .. } => true,
+        };
+        self.waiting.retain(&mut keep);
+        if let Some(round) = &mut self.round {
+            round.askers.retain(&mut keep);
+        }
+        self.confirmed.retain(|read| {
+            let on_time = read.deadline_ms > now_ms;
+            if !on_time {
+                late.push(read.id);
+            }
+            on_time
+        });
+        late
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.round.is_none() && self.confirmed.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(id: u64) -> Asker {
+        Asker::Client { id: ReadId(id), deadline_ms: 100 }
+    }
+
+    fn ready(reads: &mut Reads, applied: u64) -> Vec<(u64, u64)> {
+        reads.take_ready(applied).iter().map(|read| (read.id.0, read.now_ms)).collect()
+    }
+
+    #[test]
+    fn a_read_joins_only_a_round_that_begins_after_it() {
+        let mut reads = Reads::default();
+        assert_eq!(reads.begin_round(0), None);
+        reads.push(client(1));
+        assert_eq!(reads.begin_round(0), Some(1));
+        reads.push(client(2));
+        assert_eq!(reads.begin_round(0), None);
+        assert!(reads.confirm(7, 9, 50).is_empty());
+        assert_eq!(ready(&mut reads, 99), [], "an answer to another round confirms nothing");
+        reads.confirm(1, 9, 50);
+        assert_eq!(ready(&mut reads, 8), []);
+        assert_eq!(ready(&mut reads, 9), [(1, 50)]);
+        assert_eq!(reads.begin_round(1), Some(2));
+    }
+
+    #[test]
+    fn a_cancelled_round_is_begun_again_under_another_number() {
+        let mut reads = Reads::default();
+        let request = ReadRequest { round: 5, boot: 2, log_time_ms: 0 };
+        reads.push(Asker::Peer { node_id: 3, request });
+        reads.push(client(1));
+        assert_eq!(reads.begin_round(0), Some(1));
+        assert!(!reads.round_is_late(ROUND_TIMEOUT_MS - 1));
+        assert!(reads.round_is_late(ROUND_TIMEOUT_MS));
+        reads.cancel_round();
+        assert_eq!(reads.begin_round(1), Some(2));
+        assert!(reads.confirm(1, 4, 50).is_empty());
+        assert_eq!(reads.confirm(2, 4, 60), [(3, ReadReply { round: 5, boot: 2, index: 4, now_ms: 60 })]);
+        assert_eq!(ready(&mut reads, 4), [(1, 60)]);
+        assert!(reads.is_idle());
+    }
+
+    #[test]
+    fn late_reads_are_found_wherever_they_are() {
+        let mut reads = Reads::default();
+        reads.push(client(1));
+        reads.begin_round(0);
+        reads.confirm(1, 9, 0);
+        reads.push(client(2));
+        reads.begin_round(0);
+        reads.push(client(3));
+        let mut late = reads.expire(100);
+        late.sort_unstable();
+        assert_eq!(late, [ReadId(1), ReadId(2), ReadId(3)]);
+    }
+}

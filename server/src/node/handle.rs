@@ -1,0 +1,303 @@
+//! What the network layer sees of the node: runs of commands in, replies out, and the node's state for INFO and RAFT.
+
+use std::sync::{Arc, RwLock};
+use std::time::{Duration, Instant};
+
+use raftlog::engine::{Engine, EngineError, ViewKind};
+use resp::Reply;
+use tokio::sync::oneshot;
+
+use super::core::{AdminRequest, GROUP, JoinAnswer, Member};
+use super::request::{Consistency, Request, RunResult};
+use super::shell::{Event, Events, Network, stop_process};
+use crate::command::{Handler, codec, flags};
+use crate::config::Config;
+use crate::error::RequestError;
+use crate::keyspace::{ReadContext, ReadError, Reader, UnixMillis};
+
+/// A role in the Raft group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Orders the log.
+    Leader,
+    /// Votes and replicates.
+    Follower,
+    /// Asks for votes.
+    Candidate,
+    /// Replicates without a vote.
+    Learner,
+}
+
+/// One member of the group as this node knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberStatus {
+    /// The member's id.
+    pub node_id: u64,
+    /// Where clients reach it.
+    pub listen: String,
+    /// Where peers reach it.
+    pub peer: String,
+    /// Where its admin port is.
+    pub admin: String,
+    /// Whether it votes.
+    pub voter: bool,
+    /// What the leader knows to be on the member's disk; 0 unless this node leads.
+    pub match_index: u64,
+}
+
+/// The node's state at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeStatus {
+    /// 40 hex digits that name the cluster.
+    pub cluster_id: String,
+    /// This node's id; 0 before it is a member.
+    pub node_id: u64,
+    /// Its role.
+    pub role: Role,
+    /// Current term.
+    pub term: u64,
+    /// The known leader.
+    pub leader_id: Option<u64>,
+    /// Highest committed index known here.
+    pub commit_index: u64,
+    /// Highest applied index.
+    pub applied_index: u64,
+    /// Last index of the log.
+    pub last_index: u64,
+    /// First index still in the log.
+    pub first_index: u64,
+    /// Time of the log, in ms since the Unix epoch.
+    pub log_time_ms: u64,
+    /// All members, this node included.
+    pub members: Vec<MemberStatus>,
+}
+
+/// A parsed RAFT subcommand that changes something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RaftCommand {
+    /// Removes a member for ever.
+    Remove(u64),
+    /// Hands leadership to a member.
+    Transfer(u64),
+}
+
+/// What the handles share with the node's threads.
+pub(super) struct Shared {
+    pub(super) data: Arc<dyn Engine>,
+    pub(super) status: RwLock<Arc<NodeStatus>>,
+    /// Local reads wait for this applied index after a restart.
+    pub(super) serve_from: u64,
+    pub(super) network: Arc<dyn Network>,
+    pub(super) config: Arc<Config>,
+}
+
+impl Shared {
+    pub(super) fn status(&self) -> Arc<NodeStatus> {
+        Arc::clone(&self.status.read().expect("no holder of this lock panics"))
+    }
+}
+
+/// A handle on the running node; cheap to clone.
+#[derive(Clone)]
+pub struct NodeHandle {
+    events: Events,
+    shared: Arc<Shared>,
+}
+
+/// How long RAFT REMOVE and RAFT TRANSFER try.
+const RAFT_COMMAND_TIMEOUT: Duration = Duration::from_secs(15);
+/// How often they try.
+const RAFT_COMMAND_POLL: Duration = Duration::from_millis(100);
+/// How often WAIT looks again.
+const WAIT_POLL: Duration = Duration::from_millis(10);
+
+impl NodeHandle {
+    pub(super) fn new(events: Events, shared: Arc<Shared>) -> Self {
+        Self { events, shared }
+    }
+
+    /// Executes a run that contains at least one write: its writes go through the log, its reads are evaluated at their position between
+    /// them. One reply per command. A run that could not be sent to a leader within `request-timeout` was not executed.
+    /// # Errors
+    /// See `RequestError`: whether the whole run was not executed, or its outcome is unknown.
+    pub async fn write(&self, run: Vec<Request>) -> RunResult {
+        let deadline = self.deadline();
+        let mut payload = Vec::new();
+        let mut commands = 0;
+        for request in &run {
+            if let Handler::Write { id, .. } = request.spec.handler {
+                codec::encode(id, request.db, &request.args, &mut payload);
+                commands += 1;
+            }
+        }
+        let (client, answer) = oneshot::channel();
+        let event = Event::Run { requests: run, payload: payload.into(), commands, deadline, client };
+        if self.events.try_send(event).is_err() {
+            return Err(RequestError::TryAgain("the node is overloaded".into()));
+        }
+        // The node drops a client only when it stops, with the run on its way.
+        answer.await.unwrap_or(Err(RequestError::Unknown))
+    }
+
+    /// Evaluates a run of reads.
+    /// # Errors
+    /// Not executed, always.
+    pub async fn read(&self, run: Vec<Request>, consistency: Consistency) -> RunResult {
+        let deadline = self.deadline();
+        let mut now_ms = match consistency {
+            Consistency::Linearizable => Some(self.read_permission(deadline, 0).await?),
+            Consistency::Local if self.status().applied_index < self.shared.serve_from => return Err(RequestError::Loading),
+            Consistency::Local => None,
+        };
+        let mut progress = Evaluation { replies: Vec::with_capacity(run.len()), run };
+        loop {
+            let kind = if progress.run.iter().any(|request| request.spec.flags.contains(flags::ITERATES)) {
+                ViewKind::Snapshot
+            } else {
+                ViewKind::CachedSnapshot
+            };
+            let mut outcome = if kind == ViewKind::CachedSnapshot { progress.advance(self.shared.data.as_ref(), kind, now_ms) } else { Outcome::NeedsDisk };
+            if matches!(outcome, Outcome::NeedsDisk) {
+                let data = Arc::clone(&self.shared.data);
+                let work = tokio::task::spawn_blocking(move || {
+                    let outcome = progress.advance(data.as_ref(), ViewKind::Snapshot, now_ms);
+                    (progress, outcome)
+                });
+                (progress, outcome) = work.await.map_err(|_| RequestError::TryAgain("the node is stopping".into()))?;
+            }
+            match outcome {
+                Outcome::Complete => return Ok(progress.replies),
+                Outcome::NeedsTime(log_time_ms) => now_ms = Some(self.read_permission(deadline, log_time_ms).await?),
+                Outcome::NeedsDisk => unreachable!("a snapshot view reads the disk"),
+                Outcome::Failed(error) => stop_process(&format!("the data cannot be read: {error}")),
+            }
+        }
+    }
+
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.shared.config.runtime.values().request_timeout
+    }
+
+    /// Waits until this node may answer linearizable reads from its own data; gives the leader's time.
+    async fn read_permission(&self, deadline: Instant, log_time_ms: u64) -> Result<u64, RequestError> {
+        let (client, answer) = oneshot::channel();
+        if self.events.try_send(Event::Read { deadline, log_time_ms, client }).is_err() {
+            return Err(RequestError::TryAgain("the node is overloaded".into()));
+        }
+        answer.await.unwrap_or(Err(RequestError::TryAgain("the node is stopping".into())))
+    }
+
+    /// How many other nodes have everything on their disks that this node has applied by now; waits until there are `replicas` or
+    /// `timeout` is over (`None`: for ever). Only the leader knows all of them; others count the majority that every applied entry has.
+    pub async fn wait_replicas(&self, replicas: u64, timeout: Option<Duration>) -> u64 {
+        let index = self.status().applied_index;
+        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        loop {
+            let status = self.status();
+            let reached = if status.role == Role::Leader {
+                status.members.iter().filter(|member| member.node_id != status.node_id && member.match_index >= index).count()
+            } else {
+                status.members.iter().filter(|member| member.voter).count() / 2
+            } as u64;
+            if reached >= replicas || deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return reached;
+            }
+            tokio::time::sleep(WAIT_POLL).await;
+        }
+    }
+
+    /// Carries out a membership command, wherever the leader is. Removing the leader transfers leadership first, so it takes two steps.
+    /// # Errors
+    /// Why the change was not made in time.
+    pub async fn raft(&self, command: RaftCommand) -> Result<Reply, RequestError> {
+        let request = match command {
+            RaftCommand::Remove(node) => AdminRequest::Remove(node),
+            RaftCommand::Transfer(node) => AdminRequest::Transfer(node),
+        };
+        let deadline = Instant::now() + RAFT_COMMAND_TIMEOUT;
+        loop {
+            let status = self.status();
+            let result = match status.leader_id {
+                Some(leader) if leader == status.node_id => self.administer(request).await,
+                Some(leader) => {
+                    let (client, answer) = oneshot::channel();
+                    self.shared.network.administer(leader, request, client);
+                    answer.await.unwrap_or(Err(RequestError::NoLeader))
+                }
+                None => Err(RequestError::NoLeader),
+            };
+            match result {
+                Ok(()) => return Ok(Reply::OK),
+                Err(RequestError::NoLeader | RequestError::TryAgain(_)) if Instant::now() < deadline => {
+                    tokio::time::sleep(RAFT_COMMAND_POLL).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Carries out a membership command on this node, if it leads.
+    /// # Errors
+    /// `NoLeader` when this node does not lead, otherwise why the change was not made.
+    pub async fn administer(&self, request: AdminRequest) -> Result<(), RequestError> {
+        let (client, answer) = oneshot::channel();
+        self.events.send(Event::Admin(request, client)).await;
+        answer.await.unwrap_or(Err(RequestError::Unknown))
+    }
+
+    /// A node asks to become a member, or tells its new addresses.
+    pub async fn join(&self, cluster_id: Option<String>, member: Member) -> JoinAnswer {
+        let (client, answer) = oneshot::channel();
+        self.events.send(Event::Join(cluster_id, member, client)).await;
+        answer.await.unwrap_or(JoinAnswer::Wait)
+    }
+
+    /// Hands leadership over, if this node leads and there is anybody to take it.
+    pub async fn resign(&self) {
+        self.events.send(Event::Resign).await;
+    }
+
+    /// The node's state now.
+    #[must_use]
+    pub fn status(&self) -> Arc<NodeStatus> {
+        self.shared.status()
+    }
+
+    /// The engine of the data, to be flushed when the process ends.
+    #[must_use]
+    pub fn data(&self) -> &Arc<dyn Engine> {
+        &self.shared.data
+    }
+}
+
+/// A run of reads, as far as it is evaluated.
+struct Evaluation {
+    run: Vec<Request>,
+    replies: Vec<Reply>,
+}
+
+/// How an evaluation went on.
+enum Outcome {
+    Complete,
+    NeedsDisk,
+    NeedsTime(u64),
+    Failed(EngineError),
+}
+
+impl Evaluation {
+    /// Evaluates the commands that have no reply yet, each on one view.
+    fn advance(&mut self, data: &dyn Engine, kind: ViewKind, now_ms: Option<u64>) -> Outcome {
+        let view = data.view(kind);
+        for request in &self.run[self.replies.len()..] {
+            let now = now_ms.map(UnixMillis);
+            let context = ReadContext { group: GROUP, db: request.db, now, log_time: None, state: None, seed: rand::random() };
+            match request.spec.read(&request.args, &Reader::new(view.as_ref(), context)) {
+                Ok(reply) => self.replies.push(reply),
+                Err(ReadError::TimeNeeded(deadline)) => return Outcome::NeedsTime(deadline.0),
+                Err(ReadError::Engine(EngineError::WouldBlock)) => return Outcome::NeedsDisk,
+                Err(ReadError::Engine(error)) => return Outcome::Failed(error),
+            }
+        }
+        Outcome::Complete
+    }
+}

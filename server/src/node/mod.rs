@@ -1,0 +1,15 @@
+//! The node: one member of the replicated group.
+//! `core` decides (sans-I/O); the shell around it carries the effects out with threads, channels and timers. `handle` is what the
+//! network layer sees of it.
+
+mod apply_worker;
+pub mod core;
+pub mod formation;
+mod handle;
+mod log_writer;
+mod request;
+pub mod shell;
+pub mod storage;
+
+pub use handle::{MemberStatus, NodeHandle, NodeStatus, RaftCommand, Role};
+pub use request::{Consistency, Request, RunResult};

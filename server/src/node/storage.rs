@@ -1,0 +1,397 @@
+//! The data directory: two engines, the high-water mark, and who this node is.
+//! `log/` holds the Raft log, `data/` the keyspace. Both carry the directory's incarnation and the node's identity; engines that disagree
+//! do not belong together and are refused. The boot counter rises durably at each start, so that nothing of an earlier life is taken for
+//! this one's.
+//! A snapshot is installed under a durable marker in `data/`: `Importing` while the data is a mixture, `Resetting` from when the data is
+//! complete until the log was replaced as well. A start finishes what a marker says.
+//! Node records stand under group 0 in both engines; records are Protocol Buffers.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use prost::Message as _;
+use protobuf::Message as _;
+use raft::eraftpb::{HardState, Message};
+use raftlog::engine::{Cf, Engine, EngineError, ExportedFile, Recovery, RocksEngine, RocksOptions, ViewKind, WriteBatch};
+use raftlog::log::{Durable, GroupId, HighWater, LOG_CF, LOG_COLUMN_FAMILIES, LogPosition, LogStore, Persist, encode_bootstrap};
+
+use super::core::{COLUMN_FAMILIES, GROUP, InitialState, Members, read_snapshot_contents};
+use crate::keyspace::{STATE, group_range, state_key};
+
+/// Records of the node itself.
+const NODE: GroupId = GroupId(0);
+/// Memtables of `log/`: entries are written once and deleted soon.
+const LOG_MEMTABLE_BYTES: usize = 64 << 20;
+/// Block cache of `log/`: only entries that fell out of memory are read.
+const LOG_CACHE_BYTES: usize = 8 << 20;
+
+/// Who a node is.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Identity {
+    /// The cluster; empty before the node is a member.
+    #[prost(string, tag = "1")]
+    pub cluster_id: String,
+    /// The node; 0 before it is a member.
+    #[prost(uint64, tag = "2")]
+    pub node_id: u64,
+    /// Random number of the directory.
+    #[prost(uint64, tag = "3")]
+    pub incarnation: u64,
+}
+
+/// How far the installation of a snapshot is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
+#[repr(i32)]
+enum InstallPhase {
+    Unspecified = 0,
+    /// The data is a mixture of before and after.
+    Importing = 1,
+    /// The data is the snapshot's; the log is still the old one.
+    Resetting = 2,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct InstallFile {
+    #[prost(uint32, tag = "1")]
+    cf: u32,
+    #[prost(string, tag = "2")]
+    name: String,
+}
+
+/// The marker of an installation.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Install {
+    #[prost(enumeration = "InstallPhase", tag = "1")]
+    phase: i32,
+    /// Directory of the files, below `snapshots/`.
+    #[prost(string, tag = "2")]
+    dir: String,
+    #[prost(message, repeated, tag = "3")]
+    files: Vec<InstallFile>,
+    #[prost(uint64, tag = "4")]
+    index: u64,
+    #[prost(uint64, tag = "5")]
+    term: u64,
+}
+
+/// A received snapshot on disk.
+#[derive(Clone, Debug)]
+pub struct SnapshotFiles {
+    /// The directory, below `snapshots/`.
+    pub dir: PathBuf,
+    /// The files in it.
+    pub files: Vec<ExportedFile>,
+}
+
+/// A data directory that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    /// A directory or file cannot be used.
+    #[error("cannot use {path}: {source}")]
+    Directory {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// An engine failed.
+    #[error("{path}: {source}")]
+    Engine {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: EngineError,
+    },
+    /// The engines are of different nodes, or one of them is gone.
+    #[error("log/ and data/ in {0} do not belong together; this node cannot be trusted, start it with --rejoin to come back as a new one")]
+    Mismatch(PathBuf),
+}
+
+/// Sizes the configuration decides.
+#[derive(Clone, Copy, Debug)]
+pub struct StorageOptions {
+    /// Block cache of `data/`, in bytes.
+    pub block_cache_bytes: usize,
+    /// Memtables of `data/`, in bytes.
+    pub memtable_bytes: usize,
+}
+
+/// An open data directory.
+pub struct Storage {
+    dir: PathBuf,
+    /// The engine of the Raft log.
+    pub log: Arc<dyn Engine>,
+    /// The engine of the keyspace.
+    pub data: Arc<dyn Engine>,
+    high_water: HighWater,
+    high_water_mark: Option<LogPosition>,
+    identity: Identity,
+    boot: u64,
+}
+
+impl Storage {
+    /// Opens or creates a data directory, finishes an interrupted installation, and counts the boot.
+    /// # Errors
+    /// See `StorageError`.
+    pub fn open(dir: &Path, options: StorageOptions, random: u64) -> Result<Self, StorageError> {
+        let in_dir = |source| StorageError::Directory { path: dir.to_owned(), source };
+        fs::create_dir_all(dir).map_err(in_dir)?;
+        let log = open_engine(
+            &dir.join("log"),
+            &RocksOptions {
+                column_families: LOG_COLUMN_FAMILIES.to_vec(),
+                memtable_bytes: LOG_MEMTABLE_BYTES,
+                block_cache_bytes: LOG_CACHE_BYTES,
+                recovery: Recovery::WholeLog,
+            },
+        )?;
+        let data = open_engine(
+            &dir.join("data"),
+            &RocksOptions {
+                column_families: COLUMN_FAMILIES.to_vec(),
+                memtable_bytes: options.memtable_bytes,
+                block_cache_bytes: options.block_cache_bytes,
+                recovery: Recovery::LongestPrefix,
+            },
+        )?;
+        let (high_water, high_water_mark) =
+            HighWater::open(&dir.join("high-water")).map_err(|source| StorageError::Directory { path: dir.join("high-water"), source })?;
+        let identity = Identity::default();
+        let mut storage = Self { dir: dir.to_owned(), log, data, high_water, high_water_mark, identity, boot: 0 };
+        storage.identify(random)?;
+        storage.finish_install()?;
+        storage.count_boot()?;
+        Ok(storage)
+    }
+
+    fn identify(&mut self, random: u64) -> Result<(), StorageError> {
+        let in_log = self.read::<Identity>(self.log.as_ref(), LOG_CF, "node/identity")?;
+        let in_data = self.read::<Identity>(self.data.as_ref(), STATE, "node/identity")?;
+        self.identity = match (in_log, in_data) {
+            (None, None) if self.is_blank()? => {
+                let identity = Identity { incarnation: random, ..Identity::default() };
+                self.write_identity(&identity)?;
+                identity
+            }
+            (Some(in_log), Some(in_data)) if in_log == in_data => in_log,
+            // The identity is written to `data/` first; a crash in between is finished here.
+            (Some(in_log), Some(in_data)) if in_log.incarnation == in_data.incarnation && in_log.node_id == 0 => {
+                self.write_identity(&in_data)?;
+                in_data
+            }
+            (None, Some(in_data)) if in_data.node_id == 0 => {
+                self.write_identity(&in_data)?;
+                in_data
+            }
+            _ => return Err(StorageError::Mismatch(self.dir.clone())),
+        };
+        Ok(())
+    }
+
+    fn is_blank(&self) -> Result<bool, StorageError> {
+        let failed = |source| StorageError::Engine { path: self.dir.clone(), source };
+        let log = LogStore::durable(self.log.as_ref(), GROUP).map_err(failed)?;
+        let data = read_snapshot_contents(self.data.view(ViewKind::Latest).as_ref()).map_err(failed)?;
+        Ok(log == Durable::default() && data.position == LogPosition::default())
+    }
+
+    fn write_identity(&self, identity: &Identity) -> Result<(), StorageError> {
+        self.put(self.data.as_ref(), STATE, "node/identity", Some(identity.encode_to_vec()))?;
+        self.put(self.log.as_ref(), LOG_CF, "node/identity", Some(identity.encode_to_vec()))
+    }
+
+    fn count_boot(&mut self) -> Result<(), StorageError> {
+        let last = self.read::<u64>(self.log.as_ref(), LOG_CF, "node/boot")?.unwrap_or(0);
+        self.boot = last + 1;
+        self.put(self.log.as_ref(), LOG_CF, "node/boot", Some(self.boot.encode_to_vec()))
+    }
+
+    /// Who this node is.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// How often this directory was started, this time included.
+    #[must_use]
+    pub fn boot(&self) -> u64 {
+        self.boot
+    }
+
+    /// The mark below which the log must not end.
+    #[must_use]
+    pub fn high_water_mark(&self) -> Option<LogPosition> {
+        self.high_water_mark
+    }
+
+    /// Where snapshots are staged.
+    #[must_use]
+    pub fn snapshots_dir(&self) -> PathBuf {
+        self.dir.join("snapshots")
+    }
+
+    /// The engine of the log and the high-water file, for the log writer.
+    #[must_use]
+    pub fn into_parts(self) -> (Arc<dyn Engine>, Arc<dyn Engine>, HighWater) {
+        (self.log, self.data, self.high_water)
+    }
+
+    /// The founding that this node has agreed to, if it has.
+    /// # Errors
+    /// The engine's.
+    pub fn pending_form(&self) -> Result<Option<Members>, StorageError> {
+        self.read(self.log.as_ref(), LOG_CF, "node/form")
+    }
+
+    /// Agrees to a founding, durably.
+    /// # Errors
+    /// The engine's.
+    pub fn persist_form(&self, members: &Members) -> Result<(), StorageError> {
+        self.put(self.log.as_ref(), LOG_CF, "node/form", Some(members.encode_to_vec()))
+    }
+
+    /// Members to talk to before the first snapshot brings the table.
+    /// # Errors
+    /// The engine's.
+    pub fn hints(&self) -> Result<Members, StorageError> {
+        Ok(self.read(self.log.as_ref(), LOG_CF, "node/hints")?.unwrap_or_default())
+    }
+
+    /// Becomes a founding member: the initial table and configuration, an empty log that begins at the initial position.
+    /// # Errors
+    /// The engine's.
+    pub fn found(&mut self, members: Members, node_id: u64) -> Result<(), StorageError> {
+        let identity = Identity { cluster_id: members.cluster_id.clone(), node_id, incarnation: self.identity.incarnation };
+        let in_data = |source| StorageError::Engine { path: self.dir.join("data"), source };
+        let in_log = |source| StorageError::Engine { path: self.dir.join("log"), source };
+        InitialState { members }.write(self.data.as_ref()).map_err(in_data)?;
+        self.data.sync().map_err(in_data)?;
+        let mut batch = WriteBatch::default();
+        encode_bootstrap(GROUP, &mut batch);
+        self.log.write(&batch).map_err(in_log)?;
+        self.log.sync().map_err(in_log)?;
+        self.write_identity(&identity)?;
+        self.identity = identity;
+        Ok(())
+    }
+
+    /// Becomes a member without data: everything comes with the first snapshot.
+    /// # Errors
+    /// The engine's.
+    pub fn join(&mut self, hints: &Members, node_id: u64) -> Result<(), StorageError> {
+        let identity = Identity { cluster_id: hints.cluster_id.clone(), node_id, incarnation: self.identity.incarnation };
+        self.put(self.log.as_ref(), LOG_CF, "node/hints", Some(hints.encode_to_vec()))?;
+        self.write_identity(&identity)?;
+        self.identity = identity;
+        Ok(())
+    }
+
+    /// Finishes an installation that a crash interrupted.
+    fn finish_install(&self) -> Result<(), StorageError> {
+        let Some(marker) = self.read::<Install>(self.data.as_ref(), STATE, "node/install")? else {
+            return self.clear_snapshots();
+        };
+        tracing::info!(index = marker.index, "finishing the installation of a snapshot");
+        let in_data = |source| StorageError::Engine { path: self.dir.join("data"), source };
+        let in_log = |source| StorageError::Engine { path: self.dir.join("log"), source };
+        if marker.phase() != InstallPhase::Resetting {
+            let dir = self.snapshots_dir().join(&marker.dir);
+            let files: Vec<_> = marker
+                .files
+                .iter()
+                .map(|file| ExportedFile { cf: Cf(u8::try_from(file.cf).unwrap_or(u8::MAX)), path: dir.join(&file.name), bytes: 0 })
+                .collect();
+            self.data.import(&group_range(GROUP), &files).map_err(in_data)?;
+        }
+        let position = LogPosition { index: marker.index, term: marker.term };
+        let mut hard_state = LogStore::durable(self.log.as_ref(), GROUP).map_err(in_log)?.hard_state;
+        if hard_state.term < position.term {
+            hard_state = HardState { term: position.term, ..HardState::default() };
+        }
+        hard_state.commit = position.index;
+        let persist = Persist { hard_state: Some(hard_state), reset: Some(position), ..Persist::default() };
+        let mut batch = WriteBatch::default();
+        persist.encode(GROUP, &mut batch);
+        self.log.write(&batch).map_err(in_log)?;
+        self.log.sync().map_err(in_log)?;
+        self.high_water.raise(position).map_err(|source| StorageError::Directory { path: self.dir.join("high-water"), source })?;
+        self.put(self.data.as_ref(), STATE, "node/install", None)?;
+        self.clear_snapshots()
+    }
+
+    /// Leftovers of transfers are of no use to this life of the process.
+    fn clear_snapshots(&self) -> Result<(), StorageError> {
+        let dir = self.snapshots_dir();
+        let used = |source| StorageError::Directory { path: dir.clone(), source };
+        if dir.exists() {
+            fs::remove_dir_all(&dir).map_err(used)?;
+        }
+        fs::create_dir_all(&dir).map_err(used)
+    }
+
+    fn read<M: prost::Message + Default>(&self, engine: &dyn Engine, cf: Cf, name: &str) -> Result<Option<M>, StorageError> {
+        let failed = |source| StorageError::Engine { path: self.dir.clone(), source };
+        let Some(bytes) = engine.view(ViewKind::Latest).get(cf, &state_key(NODE, name)).map_err(failed)? else { return Ok(None) };
+        M::decode(bytes).map(Some).map_err(|_| failed(EngineError::Corruption(format!("{name} cannot be read"))))
+    }
+
+    fn put(&self, engine: &dyn Engine, cf: Cf, name: &str, value: Option<Vec<u8>>) -> Result<(), StorageError> {
+        put_synced(engine, cf, name, value).map_err(|source| StorageError::Engine { path: self.dir.clone(), source })
+    }
+}
+
+fn put_synced(engine: &dyn Engine, cf: Cf, name: &str, value: Option<Vec<u8>>) -> Result<(), EngineError> {
+    let mut batch = WriteBatch::default();
+    match value {
+        Some(value) => batch.put(cf, state_key(NODE, name), value),
+        None => batch.delete(cf, state_key(NODE, name)),
+    }
+    engine.write(&batch)?;
+    engine.sync()
+}
+
+/// Replaces the data by a received snapshot, under its marker. `finish_install` must follow when the log is reset.
+/// # Errors
+/// The engine's; the node must stop, and its next start takes the installation up again.
+pub fn install(data: &dyn Engine, snapshot: &SnapshotFiles, position: LogPosition) -> Result<(), EngineError> {
+    let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let files = snapshot.files.iter().map(|file| InstallFile { cf: u32::from(file.cf.0), name: name(&file.path) }).collect();
+    let mut marker = Install {
+        phase: InstallPhase::Importing.into(),
+        dir: name(&snapshot.dir),
+        files,
+        index: position.index,
+        term: position.term,
+    };
+    put_synced(data, STATE, "node/install", Some(marker.encode_to_vec()))?;
+    data.import(&group_range(GROUP), &snapshot.files)?;
+    marker.set_phase(InstallPhase::Resetting);
+    put_synced(data, STATE, "node/install", Some(marker.encode_to_vec()))
+}
+
+/// The log was reset to the installed snapshot: the marker goes, and the files with it.
+/// # Errors
+/// The engine's.
+pub fn finish_install(data: &dyn Engine, snapshot: &SnapshotFiles) -> Result<(), EngineError> {
+    put_synced(data, STATE, "node/install", None)?;
+    if let Err(error) = fs::remove_dir_all(&snapshot.dir) {
+        tracing::warn!(dir = %snapshot.dir.display(), %error, "cannot remove an installed snapshot's files");
+    }
+    Ok(())
+}
+
+/// The receiver's copy of a message that carries a snapshot.
+/// # Errors
+/// None when the bytes are no such message.
+#[must_use]
+pub fn snapshot_message(bytes: &[u8]) -> Option<Message> {
+    Message::parse_from_bytes(bytes).ok().filter(|message| message.has_snapshot())
+}
+
+fn open_engine(path: &Path, options: &RocksOptions) -> Result<Arc<dyn Engine>, StorageError> {
+    match RocksEngine::open(path, options) {
+        Ok(engine) => Ok(Arc::new(engine)),
+        Err(source) => Err(StorageError::Engine { path: path.to_owned(), source }),
+    }
+}

@@ -1,0 +1,376 @@
+//! The server as a whole: opens the data directory, finds the node's cluster, starts the node and its listeners, and stops them in order.
+//! Stopping (SIGTERM, SIGINT): hand leadership over, stop reading from clients, answer what was read, then end.
+
+use std::fs;
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use raftlog::engine::{Cf, EngineError, ExportedFile};
+use tokio::runtime::Handle;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::config::Config;
+use crate::error::RequestError;
+use crate::metrics::Metrics;
+use crate::net::client::ClientServer;
+use crate::net::peer::{AdminAnswer, Gate, Identity, OutgoingSnapshot, PeerClient, PeerEvent, PeerNetwork, PeerOptions, PeerServer};
+use crate::node::core::{Addresses, AdminRequest, GROUP, LEVEL, Lane, Member, Members};
+use crate::node::formation::{self, Formed};
+use crate::node::shell::{self, Event, Events, Network};
+use crate::node::storage::{SnapshotFiles, Storage, StorageError, StorageOptions, snapshot_message};
+use crate::node::{NodeHandle, Role};
+
+/// Threads of the network; apply, log and core have their own.
+const NETWORK_THREADS: usize = 2;
+/// Events of the peer network on their way to the node.
+const PEER_EVENTS_MAX: usize = 4096;
+/// How long a stopping leader waits for its successor.
+const RESIGN_TIMEOUT: Duration = Duration::from_secs(3);
+/// How often a node looks whether the table has its present addresses and level.
+const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(2);
+/// How often a waiting condition is looked at.
+const POLL: Duration = Duration::from_millis(10);
+
+/// Why a server ended by itself. The exit code tells a supervisor whether starting it again makes sense.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The server cannot start as configured: a port is taken, a directory cannot be used. Nothing was changed.
+    #[error("{0}")]
+    CannotStart(String),
+    /// The node cannot be trusted or is no longer a member. It must not be started again without an operator.
+    #[error("{0}")]
+    DoNotRestart(String),
+}
+
+impl ServerError {
+    /// Exit code of the process.
+    #[must_use]
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::CannotStart(_) => crate::cli::EXIT_USAGE,
+            Self::DoNotRestart(_) => crate::cli::EXIT_DO_NOT_RESTART,
+        }
+    }
+}
+
+fn cannot_start(error: impl std::fmt::Display) -> ServerError {
+    ServerError::CannotStart(error.to_string())
+}
+
+impl From<StorageError> for ServerError {
+    fn from(error: StorageError) -> Self {
+        match &error {
+            StorageError::Mismatch(_) | StorageError::Engine { source: EngineError::Corruption(_), .. } => Self::DoNotRestart(error.to_string()),
+            StorageError::Engine { .. } | StorageError::Directory { .. } => Self::CannotStart(error.to_string()),
+        }
+    }
+}
+
+/// Runs a node until it is told to stop.
+/// # Errors
+/// The node cannot start, or must not go on.
+pub fn run(config: Config) -> Result<(), ServerError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(NETWORK_THREADS)
+        .thread_name("network")
+        .enable_all()
+        .build()
+        .map_err(cannot_start)?;
+    runtime.block_on(serve(Arc::new(config)))
+}
+
+async fn serve(config: Arc<Config>) -> Result<(), ServerError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(cannot_start)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot_start)?;
+    let stop_signal = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    let started = start(Arc::clone(&config));
+    tokio::pin!(stop_signal);
+    let Running { node, clients, stop } = tokio::select! {
+        running = started => running?,
+        () = &mut stop_signal => return Ok(()),
+    };
+    tracing::info!(listen = %config.listen, node_id = node.status().node_id, "ready");
+    let mut clients = tokio::spawn(clients.serve());
+    tokio::select! {
+        () = &mut stop_signal => {}
+        _ended = &mut clients => return Err(cannot_start("the client listener ended")),
+    }
+    tracing::info!("stopping");
+    hand_over(&node).await;
+    // The receivers are gone only if the listener has ended already.
+    stop.send_replace(true);
+    if clients.await.is_err() {
+        tracing::warn!("the client listener did not end in order");
+    }
+    let data = Arc::clone(node.data());
+    tokio::task::spawn_blocking(move || data.sync()).await.map_err(cannot_start)?.map_err(cannot_start)?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// A node that serves.
+struct Running {
+    node: NodeHandle,
+    clients: ClientServer,
+    stop: watch::Sender<bool>,
+}
+
+async fn start(config: Arc<Config>) -> Result<Running, ServerError> {
+    if config.rejoin {
+        set_aside(&config.data_dir)?;
+    }
+    let sizes = StorageOptions { block_cache_bytes: config.block_cache_bytes, memtable_bytes: config.memtable_bytes };
+    let data_dir = config.data_dir.clone();
+    let opened = tokio::task::spawn_blocking(move || Storage::open(&data_dir, sizes, rand::random()));
+    let mut storage = opened.await.map_err(cannot_start)??;
+
+    let addresses = Addresses {
+        listen: config.advertise.to_string(),
+        peer: config.advertise_peer.to_string(),
+        admin: config.advertise_admin.to_string(),
+    };
+    let options = PeerOptions::from_config(&config);
+    let gate = Gate::default();
+    let (peer_events, peer_received) = mpsc::channel(PEER_EVENTS_MAX);
+    let taken = |error: std::io::Error| cannot_start(format!("cannot listen on {}: {}", config.peer_listen, plain(&error)));
+    let peer_server =
+        PeerServer::bind(config.peer_listen.to_string(), options.clone(), gate.clone(), peer_events.clone()).await.map_err(taken)?;
+    let (stop, stopped) = watch::channel(false);
+    tokio::spawn(async move {
+        // Peers are served until the process ends: they need this node's log until its clients are answered.
+        if let Err(error) = peer_server.serve(std::future::pending()).await {
+            tracing::error!(%error, "the peer listener ended");
+        }
+    });
+
+    let client = PeerClient::new(&options);
+    if storage.identity().node_id == 0 {
+        form(&config, &mut storage, &addresses, &gate, &client).await?;
+    }
+    let own = storage.identity().clone();
+    if let Some(wanted) = config.cluster_id.as_ref().filter(|wanted| **wanted != own.cluster_id) {
+        let dir = config.data_dir.display();
+        return Err(ServerError::CannotStart(format!("{dir} belongs to cluster {}, not to {wanted}", own.cluster_id)));
+    }
+    let identity = Identity {
+        cluster_id: own.cluster_id.clone(),
+        node_id: own.node_id,
+        incarnation: own.incarnation,
+        boot: storage.boot(),
+        nonce: rand::random(),
+        addresses: addresses.clone(),
+    };
+    gate.set_identity(identity, &storage.hints()?);
+
+    let network = PeerNetwork::new(options, gate.clone(), peer_events);
+    let peers =
+        Arc::new(Peers { network, gate, client, node_id: own.node_id, members: RwLock::default(), runtime: Handle::current() });
+    let (events, received) = shell::events();
+    let node = {
+        let (events, network, config) = (events.clone(), Arc::<Peers>::clone(&peers), Arc::clone(&config));
+        let started = tokio::task::spawn_blocking(move || shell::start(storage, config, events, received, network, rand::random()));
+        started.await.map_err(cannot_start)?.map_err(|error| ServerError::DoNotRestart(error.to_string()))?
+    };
+    tokio::spawn(pump(peer_received, events, node.clone(), Arc::clone(&peers)));
+    let present = Member { node_id: own.node_id, incarnation: own.incarnation, addresses, level: LEVEL };
+    tokio::spawn(announce(node.clone(), peers, present));
+    let clients = ClientServer::bind(config, node.clone(), Arc::new(Metrics::default()), stopped).await.map_err(cannot_start)?;
+    Ok(Running { node, clients, stop })
+}
+
+fn plain(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => "address in use".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// A node that comes back as a new one keeps nothing, but its old data stay until somebody deletes them.
+fn set_aside(data_dir: &Path) -> Result<(), ServerError> {
+    let used = |error: std::io::Error| cannot_start(format!("cannot set aside the data in {}: {error}", data_dir.display()));
+    let parts: Vec<_> = ["log", "data", "high-water", "snapshots"].into_iter().filter(|part| data_dir.join(part).exists()).collect();
+    if parts.is_empty() {
+        return Ok(());
+    }
+    let place = (1..).map(|number| data_dir.join(format!("set-aside-{number}"))).find(|place| !place.exists());
+    let place = place.expect("there are enough numbers");
+    fs::create_dir_all(&place).map_err(used)?;
+    for part in parts {
+        fs::rename(data_dir.join(part), place.join(part)).map_err(used)?;
+    }
+    tracing::warn!(place = %place.display(), "the former data were set aside; this node joins as a new one");
+    Ok(())
+}
+
+/// Finds or founds a cluster for a node without an identity, and stores what it becomes.
+async fn form(config: &Config, storage: &mut Storage, addresses: &Addresses, gate: &Gate, client: &PeerClient) -> Result<(), ServerError> {
+    let incarnation = storage.identity().incarnation;
+    let pending = storage.pending_form()?;
+    let persist = |members: &Members| storage.persist_form(members).map_err(std::io::Error::other);
+    let formed = formation::form(config, incarnation, addresses, gate, client, pending, persist).await.map_err(cannot_start)?;
+    let Formed { members, node_id, founding } = formed;
+    tracing::info!(cluster_id = members.cluster_id, node_id, founding, "this node is a member");
+    if founding { storage.found(members, node_id)? } else { storage.join(&members, node_id)? }
+    Ok(())
+}
+
+/// Waits until somebody else leads, if anybody else can.
+async fn hand_over(node: &NodeHandle) {
+    if node.status().role != Role::Leader {
+        return;
+    }
+    node.resign().await;
+    let handed = async {
+        while node.status().role == Role::Leader && node.status().members.iter().filter(|member| member.voter).count() > 1 {
+            tokio::time::sleep(POLL).await;
+        }
+    };
+    if tokio::time::timeout(RESIGN_TIMEOUT, handed).await.is_err() {
+        tracing::warn!("no other node took over leadership in time");
+    }
+}
+
+/// Brings what the peer network tells to the core.
+async fn pump(mut received: mpsc::Receiver<PeerEvent>, events: Events, node: NodeHandle, peers: Arc<Peers>) {
+    while let Some(event) = received.recv().await {
+        match event {
+            PeerEvent::Frame { from, frame, .. } => events.send(Event::Frame(from, frame)).await,
+            PeerEvent::LaneUp { peer, lane } => events.send(Event::LaneUp(peer, lane)).await,
+            PeerEvent::LaneDown { peer, lane: Lane::Append } => events.send(Event::Unreachable(peer)).await,
+            // The table follows from what the node announces itself.
+            PeerEvent::LaneDown { .. } | PeerEvent::Hello { .. } => {}
+            PeerEvent::SnapshotReceived { from, snapshot } => {
+                let Some(message) = snapshot_message(&snapshot.message).filter(|message| message.from == from) else {
+                    tracing::warn!(from, "a peer sent a snapshot that cannot be read");
+                    continue;
+                };
+                let file = |(cf, path): (u8, std::path::PathBuf)| ExportedFile { cf: Cf(cf), path, bytes: 0 };
+                let files = SnapshotFiles { dir: snapshot.dir, files: snapshot.files.into_iter().map(file).collect() };
+                events.send(Event::SnapshotReceived(message, files)).await;
+            }
+            PeerEvent::RemovedFromCluster { by } => {
+                shell::stop_process(&format!("node {by} says that this node was removed from the cluster; --rejoin makes it a new one"));
+            }
+            PeerEvent::Join { cluster_id, node: member, reply } => {
+                let node = node.clone();
+                // An asker that has gone away asks again.
+                tokio::spawn(async move { drop(reply.send(node.join(cluster_id, member).await)) });
+            }
+            PeerEvent::Admin { request, reply } => {
+                let (node, peers) = (node.clone(), Arc::clone(&peers));
+                tokio::spawn(async move {
+                    let answer = match node.administer(request).await {
+                        Ok(()) => AdminAnswer::Done,
+                        Err(RequestError::NoLeader) => AdminAnswer::Leader(peers.leader_address(&node).unwrap_or_default()),
+                        Err(error) => AdminAnswer::Refused(error.to_string()),
+                    };
+                    drop(reply.send(answer));
+                });
+            }
+        }
+    }
+}
+
+/// Tells the leader this node's addresses and level until the table has them.
+async fn announce(node: NodeHandle, peers: Arc<Peers>, present: Member) {
+    let mut interval = tokio::time::interval(ANNOUNCE_INTERVAL);
+    loop {
+        interval.tick().await;
+        let known = peers.members().get(present.node_id).cloned();
+        if known.as_ref() == Some(&present) {
+            continue;
+        }
+        if node.status().role == Role::Leader {
+            node.join(None, present.clone()).await;
+        } else if let Some(address) = peers.leader_address(&node)
+            && let Err(error) = peers.client.join(&address, None, &present).await
+        {
+            tracing::debug!(%error, "cannot tell the leader this node's addresses");
+        }
+    }
+}
+
+/// The peer network as the node sees it.
+struct Peers {
+    network: PeerNetwork,
+    gate: Gate,
+    client: PeerClient,
+    node_id: u64,
+    members: RwLock<Arc<Members>>,
+    runtime: Handle,
+}
+
+impl Peers {
+    fn members(&self) -> Arc<Members> {
+        Arc::clone(&self.members.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn address(&self, node_id: u64) -> Option<String> {
+        self.members().get(node_id).map(|member| member.addresses.peer.clone())
+    }
+
+    fn leader_address(&self, node: &NodeHandle) -> Option<String> {
+        node.status().leader_id.and_then(|leader| self.address(leader))
+    }
+}
+
+impl Network for Peers {
+    fn send(&self, to: u64, lane: Lane, frame: raftlog::message::Frame) -> bool {
+        self.network.send(to, lane, frame).is_ok()
+    }
+
+    fn set_members(&self, members: &Members) {
+        *self.members.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(members.clone());
+        self.gate.set_members(members);
+        let others = members.members.iter().filter(|member| member.node_id != self.node_id);
+        self.network.set_peers(&others.map(|member| (member.node_id, member.addresses.peer.clone())).collect::<Vec<_>>());
+    }
+
+    fn administer(&self, leader: u64, request: AdminRequest, answer: oneshot::Sender<Result<(), RequestError>>) {
+        let (client, address) = (self.client.clone(), self.address(leader));
+        self.runtime.spawn(async move {
+            let result = match address {
+                None => Err(RequestError::NoLeader),
+                Some(address) => match client.admin(&address, request).await {
+                    Ok(AdminAnswer::Done) => Ok(()),
+                    Ok(AdminAnswer::Leader(_)) => Err(RequestError::NoLeader),
+                    Ok(AdminAnswer::Refused(text)) => Err(refusal(&text)),
+                    Err(error) => Err(RequestError::TryAgain(error.to_string().into())),
+                },
+            };
+            // An asker that has gone away wants no answer.
+            drop(answer.send(result));
+        });
+    }
+
+    fn send_snapshot(&self, to: u64, message: Bytes, files: SnapshotFiles, done: Box<dyn FnOnce(bool) + Send>) {
+        let index = snapshot_message(&message).map_or(0, |message| message.get_snapshot().get_metadata().index);
+        let files = files.files.into_iter().map(|file| (file.cf.0, file.path)).collect();
+        let sending = self.network.send_snapshot(to, OutgoingSnapshot { group: GROUP.0, index, message, files });
+        self.runtime.spawn(async move {
+            let result = sending.await;
+            if let Err(error) = &result {
+                tracing::warn!(to, %error, "a snapshot did not arrive");
+            }
+            // Reporting may wait for room in the node's queue.
+            tokio::task::spawn_blocking(move || done(result.is_ok()));
+        });
+    }
+}
+
+/// An error reply of another node as an error of this one; the prefix tells its kind.
+fn refusal(text: &str) -> RequestError {
+    match text.split_once(' ') {
+        Some(("TRYAGAIN", rest)) => RequestError::TryAgain(rest.trim_end_matches("; not executed").to_owned().into()),
+        Some(("ERR", rest)) => RequestError::Refused(rest.to_owned().into()),
+        _ => RequestError::Refused(text.to_owned().into()),
+    }
+}
