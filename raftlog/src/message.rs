@@ -12,6 +12,9 @@ pub struct Frame {
     /// The group it concerns.
     #[prost(uint32, tag = "1")]
     pub group: u32,
+    /// The sender's wall time, in ms since the Unix epoch; 0 when it does not say.
+    #[prost(uint64, tag = "6")]
+    pub wall_ms: u64,
     /// What it carries; a frame without a body this binary knows is ignored.
     #[prost(oneof = "Body", tags = "2, 3, 4, 5")]
     pub body: Option<Body>,

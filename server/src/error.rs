@@ -38,9 +38,6 @@ pub enum CommandError {
     /// An argument or a stored value is not a decimal number.
     #[error("ERR value is not a valid float")]
     NotAFloat,
-    /// The key holds a value of another type.
-    #[error("WRONGTYPE Operation against a key holding the wrong kind of value")]
-    WrongType,
     /// A counter would leave the 64-bit integers.
     #[error("ERR increment or decrement would overflow")]
     IncrementOverflow,
@@ -119,9 +116,7 @@ pub enum CommandError {
     #[error("WRONGPASS invalid username-password pair or user is disabled.")]
     WrongPassword,
     /// AUTH with a password alone where none is configured.
-    #[error(
-        "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?"
-    )]
+    #[error("ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?")]
     NoPasswordConfigured,
     /// A client name with characters that would break CLIENT LIST.
     #[error("ERR Client names cannot contain spaces, newlines or special characters.")]

@@ -31,6 +31,8 @@ const PEER_EVENTS_MAX: usize = 4096;
 const RESIGN_TIMEOUT: Duration = Duration::from_secs(3);
 /// How often a node looks whether the table has its present addresses and level.
 const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(2);
+/// How often the free disk space is looked at.
+const DISK_INTERVAL: Duration = Duration::from_secs(1);
 /// How often a waiting condition is looked at.
 const POLL: Duration = Duration::from_millis(10);
 
@@ -63,7 +65,9 @@ fn cannot_start(error: impl std::fmt::Display) -> ServerError {
 impl From<StorageError> for ServerError {
     fn from(error: StorageError) -> Self {
         match &error {
-            StorageError::Mismatch(_) | StorageError::Engine { source: EngineError::Corruption(_), .. } => Self::DoNotRestart(error.to_string()),
+            StorageError::Mismatch(_) | StorageError::Engine { source: EngineError::Corruption(_), .. } => {
+                Self::DoNotRestart(error.to_string())
+            }
             StorageError::Engine { .. } | StorageError::Directory { .. } => Self::CannotStart(error.to_string()),
         }
     }
@@ -154,6 +158,9 @@ async fn start(config: Arc<Config>) -> Result<Running, ServerError> {
     let client = PeerClient::new(&options);
     if storage.identity().node_id == 0 {
         form(&config, &mut storage, &addresses, &gate, &client).await?;
+    } else if let Some(form) = storage.pending_form()? {
+        // A founder that never got the form could be the one missing for a quorum; handing it on again costs one call each.
+        tokio::spawn(formation::spread_form(client.clone(), gate.clone(), storage.identity().incarnation, form));
     }
     let own = storage.identity().clone();
     if let Some(wanted) = config.cluster_id.as_ref().filter(|wanted| **wanted != own.cluster_id) {
@@ -171,8 +178,7 @@ async fn start(config: Arc<Config>) -> Result<Running, ServerError> {
     gate.set_identity(identity, &storage.hints()?);
 
     let network = PeerNetwork::new(options, gate.clone(), peer_events);
-    let peers =
-        Arc::new(Peers { network, gate, client, node_id: own.node_id, members: RwLock::default(), runtime: Handle::current() });
+    let peers = Arc::new(Peers { network, gate, client, node_id: own.node_id, members: RwLock::default(), runtime: Handle::current() });
     let (events, received) = shell::events();
     let node = {
         let (events, network, config) = (events.clone(), Arc::<Peers>::clone(&peers), Arc::clone(&config));
@@ -180,6 +186,7 @@ async fn start(config: Arc<Config>) -> Result<Running, ServerError> {
         started.await.map_err(cannot_start)?.map_err(|error| ServerError::DoNotRestart(error.to_string()))?
     };
     tokio::spawn(pump(peer_received, events, node.clone(), Arc::clone(&peers)));
+    tokio::spawn(watch_disk(node.clone(), Arc::clone(&config)));
     let present = Member { node_id: own.node_id, incarnation: own.incarnation, addresses, level: LEVEL };
     tokio::spawn(announce(node.clone(), peers, present));
     let clients = ClientServer::bind(config, node.clone(), Arc::new(Metrics::default()), stopped).await.map_err(cannot_start)?;
@@ -218,7 +225,11 @@ async fn form(config: &Config, storage: &mut Storage, addresses: &Addresses, gat
     let formed = formation::form(config, incarnation, addresses, gate, client, pending, persist).await.map_err(cannot_start)?;
     let Formed { members, node_id, founding } = formed;
     tracing::info!(cluster_id = members.cluster_id, node_id, founding, "this node is a member");
-    if founding { storage.found(members, node_id)? } else { storage.join(&members, node_id)? }
+    if founding {
+        storage.found(members, node_id)?
+    } else {
+        storage.join(&members, node_id)?
+    }
     Ok(())
 }
 
@@ -254,7 +265,7 @@ async fn pump(mut received: mpsc::Receiver<PeerEvent>, events: Events, node: Nod
                 };
                 let file = |(cf, path): (u8, std::path::PathBuf)| ExportedFile { cf: Cf(cf), path, bytes: 0 };
                 let files = SnapshotFiles { dir: snapshot.dir, files: snapshot.files.into_iter().map(file).collect() };
-                events.send(Event::SnapshotReceived(message, files)).await;
+                events.send(Event::SnapshotReceived(Box::new((message, files)))).await;
             }
             PeerEvent::RemovedFromCluster { by } => {
                 shell::stop_process(&format!("node {by} says that this node was removed from the cluster; --rejoin makes it a new one"));
@@ -275,6 +286,19 @@ async fn pump(mut received: mpsc::Receiver<PeerEvent>, events: Events, node: Nod
                     drop(reply.send(answer));
                 });
             }
+        }
+    }
+}
+
+/// Compares the free disk space with `disk-reserve` for ever.
+async fn watch_disk(node: NodeHandle, config: Arc<Config>) {
+    let mut interval = tokio::time::interval(DISK_INTERVAL);
+    loop {
+        interval.tick().await;
+        let reserve = config.runtime.values().disk_reserve;
+        match rustix::fs::statvfs(&config.data_dir) {
+            Ok(space) => node.set_disk_full(space.f_bavail.saturating_mul(space.f_frsize) < reserve),
+            Err(error) => tracing::warn!(%error, "cannot tell the free disk space"),
         }
     }
 }

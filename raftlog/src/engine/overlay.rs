@@ -200,7 +200,11 @@ mod tests {
                 let savepoint = overlay.savepoint();
                 let before = collect(&overlay, Direction::Forward);
                 let key = vec![random.random_range(1..30)];
-                if random.random_range(0..2) == 0 { overlay.put(CF, key, vec![round]) } else { overlay.delete(CF, key) }
+                if random.random_range(0..2) == 0 {
+                    overlay.put(CF, key, vec![round])
+                } else {
+                    overlay.delete(CF, key)
+                }
                 if random.random_range(0..3) == 0 {
                     overlay.rollback(savepoint);
                     assert_eq!(collect(&overlay, Direction::Forward), before);

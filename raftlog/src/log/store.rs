@@ -358,9 +358,7 @@ impl Storage for LogStore {
     fn snapshot(&self, request_index: u64, to: u64) -> raft::Result<Snapshot> {
         match &self.ready_snapshot {
             // An older one would leave a gap between it and the first entry of the log.
-            Some((peer, snapshot))
-                if *peer == to && snapshot.get_metadata().index >= request_index.max(self.truncated.index) =>
-            {
+            Some((peer, snapshot)) if *peer == to && snapshot.get_metadata().index >= request_index.max(self.truncated.index) => {
                 Ok(snapshot.clone())
             }
             _ => {
@@ -423,10 +421,7 @@ mod tests {
         for store in [store, open(&engine, LogPosition { index: 8, term: 8 }, None).expect("intact log")] {
             assert_eq!((store.first(), store.last(), store.term(6).expect("kept")), (7, 9, 6));
             assert!(matches!(store.term(5), Err(raft::Error::Store(StorageError::Compacted))));
-            assert!(matches!(
-                store.entries(6, 8, None, GetEntriesContext::empty(false)),
-                Err(raft::Error::Store(StorageError::Compacted))
-            ));
+            assert!(matches!(store.entries(6, 8, None, GetEntriesContext::empty(false)), Err(raft::Error::Store(StorageError::Compacted))));
         }
     }
 

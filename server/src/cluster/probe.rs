@@ -120,7 +120,7 @@ fn parse_info(text: &str) -> Result<RaftInfo, ProbeError> {
     Ok(RaftInfo {
         cluster_id: field("cluster_id")?,
         node_id: number("node_id")?,
-        role: field("role")?,
+        role: field("raft_role")?,
         term: number("term")?,
         applied_index: number("applied_index")?,
         commit_index: number("commit_index")?,
@@ -137,7 +137,7 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(5);
     const INFO: &str =
-        "# Raft\r\ncluster_id:ab\r\nnode_id:2\r\nrole:follower\r\nterm:7\r\napplied_index:11\r\ncommit_index:12\r\nleader_id:1\r\n";
+        "# Raft\r\ncluster_id:ab\r\nnode_id:2\r\nraft_role:follower\r\nterm:7\r\napplied_index:11\r\ncommit_index:12\r\nleader_id:1\r\n";
 
     /// A listener that answers its first connection with `answer`, whatever it is asked, and hands out what it was asked.
     fn stub(answer: String) -> (SocketAddr, std::thread::JoinHandle<Vec<u8>>) {

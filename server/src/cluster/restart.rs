@@ -81,7 +81,7 @@ fn wait_until_caught_up(
             return Ok((process.pid, start.elapsed()));
         }
         if start.elapsed() > CATCH_UP_PATIENCE {
-            let trouble = report.trouble().unwrap_or("it has not caught up");
+            let trouble = report.trouble().unwrap_or_else(|| "it has not caught up".to_owned());
             return Err(ClusterError::TooSlow(format!("node {node} is not back after {} s: {trouble}", CATCH_UP_PATIENCE.as_secs())));
         }
         std::thread::sleep(LOOK_INTERVAL);

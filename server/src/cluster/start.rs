@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::layout::{BASE_PORT, Layout, NODES};
+use super::probe::ProbeError;
 use super::state::{ClusterLock, ClusterState};
 use super::{ClusterError, Password, StartOptions, log, probe, status, supervisor};
 use crate::config::Secret;
@@ -143,7 +144,7 @@ fn wait_until_it_serves(
         let given_up = waiting.iter().filter(|report| report.given_up.is_some()).count();
         if identified && waiting.len() == given_up && given_up < reports.len() {
             for report in waiting {
-                writeln!(out, "warning: node {} stays down: {}", report.node, report.trouble().unwrap_or("no reason is known"))?;
+                writeln!(out, "warning: node {} stays down: {}", report.node, report.trouble().unwrap_or_default())?;
             }
             return Ok(());
         }
@@ -175,7 +176,9 @@ fn describe(reports: &[status::NodeReport]) -> String {
         .map(|report| match &report.info {
             Ok(info) if info.leader_id == 0 => format!("node {} has no leader yet", report.node),
             Ok(_) => format!("node {} is {}", report.node, report.role()),
-            Err(_) => format!("node {} is starting", report.node),
+            // Nobody listens yet.
+            Err(ProbeError::Connection(_)) => format!("node {} is starting", report.node),
+            Err(error @ ProbeError::Refused(_)) => format!("node {}: {error}", report.node),
         })
         .collect();
     nodes.join(", ")
@@ -188,7 +191,7 @@ fn too_slow(layout: &Layout, waiting: &[&status::NodeReport]) -> ClusterError {
     };
     let path = layout.node_log(report.node);
     let words = log::last_words(&path, 0).unwrap_or_else(|| "nothing".to_owned());
-    let trouble = report.trouble().unwrap_or("no linearizable read yet");
+    let trouble = report.trouble().unwrap_or_else(|| "no linearizable read yet".to_owned());
     ClusterError::TooSlow(format!(
         "after {seconds} s node {} does not serve ({trouble}); it is still being tried; the end of {}: {words}",
         report.node,
@@ -203,8 +206,11 @@ fn announce(layout: &Layout, out: &mut dyn Write) -> Result<(), ClusterError> {
         writeln!(out, "  node {node}  {}", layout.listen(node))?;
     }
     writeln!(out, "connect with  redis-cli -p {}", layout.listen(1).port())?;
-    writeln!(out, "look at it    redraft cluster status --dir {}", shell_word(layout.dir()))?;
-    writeln!(out, "stop it       redraft cluster stop --dir {}", shell_word(layout.dir()))?;
+    // As this program was called, so that the lines can be used as they stand.
+    let program = std::env::args_os().next().map_or_else(|| PathBuf::from("redraft"), PathBuf::from);
+    for (purpose, command) in [("look at it  ", "status"), ("stop it     ", "stop")] {
+        writeln!(out, "{purpose}  {} cluster {command} --dir {}", shell_word(&program), shell_word(layout.dir()))?;
+    }
     out.flush()?;
     Ok(())
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::layout::Layout;
-use super::probe::{self, RaftInfo};
+use super::probe::{self, ProbeError, RaftInfo};
 use super::process::ProcessMark;
 use super::state::ClusterState;
 use super::{ClusterError, Password};
@@ -38,7 +38,7 @@ pub(super) struct NodeReport {
     /// Why it is not started again.
     pub(super) given_up: Option<String>,
     /// What it says of itself, or why it says nothing.
-    pub(super) info: Result<RaftInfo, String>,
+    pub(super) info: Result<RaftInfo, ProbeError>,
     listen: SocketAddr,
     peer: SocketAddr,
     admin: SocketAddr,
@@ -74,11 +74,11 @@ impl NodeReport {
     }
 
     /// What is wrong with the node, if anything is.
-    pub(super) fn trouble(&self) -> Option<&str> {
+    pub(super) fn trouble(&self) -> Option<String> {
         match (&self.given_up, &self.process, &self.info) {
-            (Some(reason), _, _) => Some(reason),
-            (None, None, _) => Some("no process"),
-            (None, Some(_), Err(reason)) => Some(reason),
+            (Some(reason), _, _) => Some(reason.clone()),
+            (None, None, _) => Some("no process".to_owned()),
+            (None, Some(_), Err(reason)) => Some(reason.to_string()),
             (None, Some(_), Ok(_)) => None,
         }
     }
@@ -110,11 +110,7 @@ pub(super) fn look(state: &ClusterState, layout: &Layout, password: Password<'_>
 fn look_at(state: &ClusterState, layout: &Layout, password: Password<'_>, node: usize) -> NodeReport {
     let recorded = &state.nodes[node - 1];
     let process = recorded.process.clone().filter(ProcessMark::is_alive);
-    let info = if process.is_some() {
-        probe::raft_info(layout.listen(node), password, INFO_PATIENCE).map_err(|error| error.to_string())
-    } else {
-        Err("no process".to_owned())
-    };
+    let info = if process.is_some() { probe::raft_info(layout.listen(node), password, INFO_PATIENCE) } else { Err(no_process()) };
     NodeReport {
         node,
         process,
@@ -124,6 +120,11 @@ fn look_at(state: &ClusterState, layout: &Layout, password: Password<'_>, node: 
         peer: layout.peer(node),
         admin: layout.admin(node),
     }
+}
+
+/// What a node without a process would answer.
+fn no_process() -> ProbeError {
+    ProbeError::Refused("no process".to_owned())
 }
 
 /// The state of a cluster that is supervised.
@@ -159,7 +160,7 @@ fn table(reports: &[NodeReport]) -> String {
         let row = report.json_row();
         let pid = number(row.pid.map(u64::from));
         let (id, term, applied) = (number(row.node_id), number(row.term), number(row.applied_index));
-        let trouble = report.trouble().unwrap_or("").to_owned();
+        let trouble = report.trouble().unwrap_or_default();
         rows.push(vec![report.node.to_string(), id, pid, row.role, term, applied, row.listen, row.peer, row.admin, trouble]);
     }
     let widths: Vec<usize> = (0..rows[0].len()).map(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or(0)).collect();
@@ -203,7 +204,7 @@ pub(super) fn health(dir: &Path, password: Password<'_>, out: &mut dyn Write) ->
 /// How long a node takes for a linearizable read.
 fn timed_read(report: &NodeReport, password: Password<'_>) -> Result<Duration, String> {
     if let Some(trouble) = report.trouble() {
-        return Err(trouble.to_owned());
+        return Err(trouble);
     }
     let start = Instant::now();
     probe::linearizable_read(report.listen, password, READ_PATIENCE).map_err(|error| error.to_string())?;
@@ -214,7 +215,7 @@ fn timed_read(report: &NodeReport, password: Password<'_>) -> Result<Duration, S
 mod tests {
     use super::*;
 
-    fn report(node: usize, process: Option<ProcessMark>, given_up: Option<&str>, info: Result<RaftInfo, String>) -> NodeReport {
+    fn report(node: usize, process: Option<ProcessMark>, given_up: Option<&str>, info: Result<RaftInfo, ProbeError>) -> NodeReport {
         let layout = Layout::new(Path::new("/c"), 7001, 3).expect("fits");
         let [listen, peer, admin] = [layout.listen(node), layout.peer(node), layout.admin(node)];
         NodeReport { node, process, given_up: given_up.map(str::to_owned), info, listen, peer, admin }
@@ -245,19 +246,19 @@ mod tests {
             format!("{{\"node_id\":4,\"pid\":{pid},{places},\"alive\":true,\"role\":\"leader\",\"term\":3,\"applied_index\":120}}"),
         );
         check(
-            report(1, None, None, Err("no process".to_owned())),
+            report(1, None, None, Err(no_process())),
             format!("{{\"node_id\":null,\"pid\":null,{places},\"alive\":false,\"role\":\"down\",\"term\":null,\"applied_index\":null}}"),
         );
         let role = |report: NodeReport| report.json_row().role;
-        assert_eq!(role(report(1, Some(mark), None, Err("no answer in time".to_owned()))), "unknown");
-        assert_eq!(role(report(1, None, Some("removed"), Err("no process".to_owned()))), "stopped");
+        assert_eq!(role(report(1, Some(mark), None, Err(ProbeError::Refused("no answer in time".to_owned())))), "unknown");
+        assert_eq!(role(report(1, None, Some("removed"), Err(no_process()))), "stopped");
     }
 
     #[test]
     fn the_table_lines_up_and_says_what_is_wrong() {
         let reports = [
             report(1, ProcessMark::of_this_process(), None, Ok(leader())),
-            report(2, None, Some("the node was removed"), Err("no process".to_owned())),
+            report(2, None, Some("the node was removed"), Err(no_process())),
         ];
         let text = table(&reports);
         let lines: Vec<&str> = text.lines().collect();

@@ -60,7 +60,9 @@ pub enum FormationError {
     #[error("the data directory is empty: say with bootstrap, join or bootstrap-expect what the node shall become")]
     NoCourse,
     /// The node belongs to a cluster and has lost its data, and nobody said where the others are.
-    #[error("the data directory is empty, and cluster-id forbids to found another cluster than {0}: give join, so that the node can join it")]
+    #[error(
+        "the data directory is empty, and cluster-id forbids to found another cluster than {0}: give join, so that the node can join it"
+    )]
     NothingToJoin(String),
     /// The list of founders is not what `bootstrap-expect` says.
     #[error("bootstrap-expect is {expected}, but join has {given} addresses: it must have those of all {expected} nodes")]
@@ -177,14 +179,17 @@ pub async fn form(
     }
 }
 
-/// Hands the first table on to the other founders until all have accepted it. `form` starts this; a founder that was stopped since
-/// may start it again, as long as its table is the first.
-pub async fn spread_form(client: PeerClient, own_incarnation: u64, form: Members) {
+/// Hands the first table on to the other founders until all have accepted it or were removed. `form` starts this; a founder that was
+/// stopped since may start it again.
+pub async fn spread_form(client: PeerClient, gate: Gate, own_incarnation: u64, form: Members) {
     let mut missing: Vec<&Member> = form.members.iter().filter(|member| member.incarnation != own_incarnation).collect();
     let mut pause = SPREAD_PAUSE_MIN;
     loop {
         let mut left = Vec::new();
         for founder in missing {
+            if gate.is_removed(founder.node_id) {
+                continue;
+            }
             match client.form(&founder.addresses.peer, &form).await {
                 Ok(FormAnswer::Accepted) => {
                     tracing::info!(node_id = founder.node_id, address = founder.addresses.peer, "founder has the cluster's first table");
@@ -217,7 +222,7 @@ fn found(form: Members, own: &Newcomer, gate: &Gate, client: &PeerClient) -> Res
     let (sender, _closed) = mpsc::channel(1);
     gate.set_prospect(Prospect { probe, forms: sender });
     if form.members.len() > 1 {
-        tokio::spawn(spread_form(client.clone(), own.incarnation, form.clone()));
+        tokio::spawn(spread_form(client.clone(), gate.clone(), own.incarnation, form.clone()));
     }
     Ok(Formed { members: form, node_id, founding: true })
 }
@@ -323,7 +328,9 @@ fn judge_form(own: &Newcomer, course: &Course, form: &Members) -> Result<(), Str
         Course::Together { roster } => Err(format!("the form has {} founders, this node expects {}", form.members.len(), roster.len())),
         Course::Join { cluster_id: Some(wanted) } if *wanted == form.cluster_id => Ok(()),
         Course::Join { cluster_id: Some(wanted) } => Err(format!("this node belongs to cluster {wanted}")),
-        Course::Join { cluster_id: None } | Course::Alone | Course::Continue(_) => Err("this node founds no cluster with others".to_owned()),
+        Course::Join { cluster_id: None } | Course::Alone | Course::Continue(_) => {
+            Err("this node founds no cluster with others".to_owned())
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the network layer sees of the node: runs of commands in, replies out, and the node's state for INFO and RAFT.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use super::shell::{Event, Events, Network, stop_process};
 use crate::command::{Handler, codec, flags};
 use crate::config::Config;
 use crate::error::RequestError;
-use crate::keyspace::{ReadContext, ReadError, Reader, UnixMillis};
+use crate::keyspace::{KeyspaceState, ReadContext, ReadError, Reader, UnixMillis};
 
 /// A role in the Raft group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +88,8 @@ pub(super) struct Shared {
     pub(super) status: RwLock<Arc<NodeStatus>>,
     /// Local reads wait for this applied index after a restart.
     pub(super) serve_from: u64,
+    /// Free space on the data directory's file system is below `disk-reserve`.
+    pub(super) disk_is_full: AtomicBool,
     pub(super) network: Arc<dyn Network>,
     pub(super) config: Arc<Config>,
 }
@@ -121,6 +124,9 @@ impl NodeHandle {
     /// # Errors
     /// See `RequestError`: whether the whole run was not executed, or its outcome is unknown.
     pub async fn write(&self, run: Vec<Request>) -> RunResult {
+        if self.shared.disk_is_full.load(Ordering::Relaxed) && run.iter().any(|request| request.spec.flags.contains(flags::DENYOOM)) {
+            return Err(RequestError::DiskFull);
+        }
         let deadline = self.deadline();
         let mut payload = Vec::new();
         let mut commands = 0;
@@ -156,7 +162,11 @@ impl NodeHandle {
             } else {
                 ViewKind::CachedSnapshot
             };
-            let mut outcome = if kind == ViewKind::CachedSnapshot { progress.advance(self.shared.data.as_ref(), kind, now_ms) } else { Outcome::NeedsDisk };
+            let mut outcome = if kind == ViewKind::CachedSnapshot {
+                progress.advance(self.shared.data.as_ref(), kind, now_ms)
+            } else {
+                Outcome::NeedsDisk
+            };
             if matches!(outcome, Outcome::NeedsDisk) {
                 let data = Arc::clone(&self.shared.data);
                 let work = tokio::task::spawn_blocking(move || {
@@ -248,7 +258,7 @@ impl NodeHandle {
     /// A node asks to become a member, or tells its new addresses.
     pub async fn join(&self, cluster_id: Option<String>, member: Member) -> JoinAnswer {
         let (client, answer) = oneshot::channel();
-        self.events.send(Event::Join(cluster_id, member, client)).await;
+        self.events.send(Event::Join(cluster_id, Box::new(member), client)).await;
         answer.await.unwrap_or(JoinAnswer::Wait)
     }
 
@@ -261,6 +271,13 @@ impl NodeHandle {
     #[must_use]
     pub fn status(&self) -> Arc<NodeStatus> {
         self.shared.status()
+    }
+
+    /// While the disk is full, commands that add data are refused; deletions and everything the group needs itself go on.
+    pub fn set_disk_full(&self, is_full: bool) {
+        if self.shared.disk_is_full.swap(is_full, Ordering::Relaxed) != is_full {
+            tracing::warn!(is_full, "free disk space passed disk-reserve");
+        }
     }
 
     /// The engine of the data, to be flushed when the process ends.
@@ -288,9 +305,14 @@ impl Evaluation {
     /// Evaluates the commands that have no reply yet, each on one view.
     fn advance(&mut self, data: &dyn Engine, kind: ViewKind, now_ms: Option<u64>) -> Outcome {
         let view = data.view(kind);
+        let state = match KeyspaceState::load(view.as_ref(), GROUP) {
+            Ok(state) => state,
+            Err(EngineError::WouldBlock) => return Outcome::NeedsDisk,
+            Err(error) => return Outcome::Failed(error),
+        };
         for request in &self.run[self.replies.len()..] {
             let now = now_ms.map(UnixMillis);
-            let context = ReadContext { group: GROUP, db: request.db, now, log_time: None, state: None, seed: rand::random() };
+            let context = ReadContext { group: GROUP, db: request.db, now, log_time: None, state: Some(&state), seed: rand::random() };
             match request.spec.read(&request.args, &Reader::new(view.as_ref(), context)) {
                 Ok(reply) => self.replies.push(reply),
                 Err(ReadError::TimeNeeded(deadline)) => return Outcome::NeedsTime(deadline.0),

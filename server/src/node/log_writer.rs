@@ -9,7 +9,7 @@ use raftlog::engine::{Engine, EngineError, WriteBatch};
 use raftlog::log::{HighWater, LogPosition, Persist, encode_truncation};
 
 use super::core::{GROUP, raft_frame};
-use super::shell::{Completions, Network, stop_process};
+use super::shell::{Completions, Network, stop_process, wall_ms};
 
 /// Batches are closed at this many tasks, so that the first of them does not wait for ever.
 const BATCH_TASKS_MAX: usize = 1024;
@@ -43,7 +43,7 @@ impl LogWriter {
             for task in tasks {
                 if let LogTask::Persist(persist) = task {
                     for message in &persist.messages {
-                        let (to, lane, frame) = raft_frame(message);
+                        let (to, lane, frame) = raft_frame(message, wall_ms());
                         self.network.send(to, lane, frame);
                     }
                     last = Some(persist.number);

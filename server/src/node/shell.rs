@@ -93,13 +93,13 @@ pub enum Event {
     /// A peer cannot be reached.
     Unreachable(u64),
     /// A snapshot was received: the message and its files.
-    SnapshotReceived(Message, SnapshotFiles),
+    SnapshotReceived(Box<(Message, SnapshotFiles)>),
     /// A snapshot was generated for a peer.
-    SnapshotGenerated(u64, Result<(Snapshot, SnapshotFiles), EngineError>),
+    SnapshotGenerated(u64, Box<Result<(Snapshot, SnapshotFiles), EngineError>>),
     /// The sending of a snapshot ended.
     SnapshotSent(u64, bool),
     /// A node wants to join, or tells its new addresses.
-    Join(Option<String>, Member, oneshot::Sender<JoinAnswer>),
+    Join(Option<String>, Box<Member>, oneshot::Sender<JoinAnswer>),
     /// An administrator's request.
     Admin(AdminRequest, oneshot::Sender<Result<(), RequestError>>),
     /// Hand leadership over, if there is anybody to take it.
@@ -277,18 +277,31 @@ pub fn start(
         entry_commands_max: u32::try_from(config.max_entry_commands).unwrap_or(u32::MAX),
         log_bytes_max: usize::try_from(config.raft_log_bytes_max).unwrap_or(usize::MAX),
         replication_factor: config.replication_factor,
+        clock_skew_max_ms: milliseconds(config.clock_skew_max),
         seed: random,
     };
     let started = Instant::now();
     let core = Core::new(core_config, group, applied, now(started));
-    let completions =
-        Arc::new(Completions { persisted: AtomicU64::new(0), rest: Mutex::default(), events: events.clone(), awake: AtomicBool::new(false) });
+    let completions = Arc::new(Completions {
+        persisted: AtomicU64::new(0),
+        rest: Mutex::default(),
+        events: events.clone(),
+        awake: AtomicBool::new(false),
+    });
     let (log_sender, log_tasks) = sync_channel(TASKS_MAX);
     let (apply_sender, apply_tasks) = sync_channel(TASKS_MAX);
-    let writer = LogWriter { engine: log, high_water, tasks: log_tasks, network: Arc::clone(&network), completions: Arc::clone(&completions) };
+    let writer =
+        LogWriter { engine: log, high_water, tasks: log_tasks, network: Arc::clone(&network), completions: Arc::clone(&completions) };
     let worker = ApplyWorker::new(machine, Arc::clone(&data), apply_tasks, Arc::clone(&completions));
     let status = status(&core, &identity, &members);
-    let shared = Arc::new(Shared { data: Arc::clone(&data), status: RwLock::new(Arc::new(status)), serve_from, network: Arc::clone(&network), config });
+    let shared = Arc::new(Shared {
+        data: Arc::clone(&data),
+        status: RwLock::new(Arc::new(status)),
+        serve_from,
+        disk_is_full: AtomicBool::new(false),
+        network: Arc::clone(&network),
+        config,
+    });
     let shell = Shell {
         core,
         identity,
@@ -325,10 +338,17 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) {
     thread::Builder::new().name(name.to_owned()).spawn(body).expect("the system has a thread to spare at start");
 }
 
+/// The wall clock, in ms since the Unix epoch.
+pub(super) fn wall_ms() -> u64 {
+    milliseconds(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 fn now(started: Instant) -> Now {
-    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let milliseconds = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    Now { mono_ms: milliseconds(started.elapsed()), wall_ms: milliseconds(wall) }
+    Now { mono_ms: milliseconds(started.elapsed()), wall_ms: wall_ms() }
 }
 
 struct ClientRun {
@@ -415,7 +435,7 @@ impl Shell {
     }
 
     fn deadline_ms(&self, deadline: Instant) -> u64 {
-        u64::try_from(deadline.saturating_duration_since(self.started).as_millis()).unwrap_or(u64::MAX)
+        milliseconds(deadline.saturating_duration_since(self.started))
     }
 
     fn event(&mut self, event: Event) {
@@ -433,24 +453,27 @@ impl Shell {
             Event::Frame(from, frame) => self.core.frame(from, frame),
             Event::LaneUp(peer, lane) => self.core.lane_up(peer, lane),
             Event::Unreachable(peer) => self.core.unreachable(peer),
-            Event::SnapshotReceived(message, files) => {
+            Event::SnapshotReceived(received) => {
+                let (message, files) = *received;
                 let metadata = message.get_snapshot().get_metadata();
                 self.incoming = Some((LogPosition { index: metadata.index, term: metadata.term }, files));
                 self.core.snapshot_received(message);
             }
-            Event::SnapshotGenerated(to, Ok((snapshot, files))) => {
-                self.outgoing.insert(to, files);
-                self.core.snapshot_generated(to, snapshot);
-            }
-            Event::SnapshotGenerated(to, Err(error)) => {
-                tracing::error!(to, %error, "cannot generate a snapshot");
-                self.core.snapshot_sent(to, Err(()));
-            }
+            Event::SnapshotGenerated(to, result) => match *result {
+                Ok((snapshot, files)) => {
+                    self.outgoing.insert(to, files);
+                    self.core.snapshot_generated(to, snapshot);
+                }
+                Err(error) => {
+                    tracing::error!(to, %error, "cannot generate a snapshot");
+                    self.core.snapshot_sent(to, Err(()));
+                }
+            },
             Event::SnapshotSent(to, sent) => self.core.snapshot_sent(to, if sent { Ok(()) } else { Err(()) }),
             Event::Join(cluster_id, member, client) => {
                 let id = RequestId(self.next_id());
                 self.joins.insert(id, client);
-                self.core.join(id, cluster_id.as_deref(), member);
+                self.core.join(id, cluster_id.as_deref(), *member);
             }
             Event::Admin(request, client) => {
                 let id = RequestId(self.next_id());
@@ -580,7 +603,7 @@ impl Shell {
         let dir = self.snapshots_dir.join(format!("out-{to}"));
         spawn("snapshot", move || {
             let result = generate_snapshot(data.as_ref(), &dir);
-            events.send_blocking(Event::SnapshotGenerated(to, result));
+            events.send_blocking(Event::SnapshotGenerated(to, Box::new(result)));
         });
     }
 

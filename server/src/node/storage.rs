@@ -357,13 +357,8 @@ fn put_synced(engine: &dyn Engine, cf: Cf, name: &str, value: Option<Vec<u8>>) -
 pub fn install(data: &dyn Engine, snapshot: &SnapshotFiles, position: LogPosition) -> Result<(), EngineError> {
     let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let files = snapshot.files.iter().map(|file| InstallFile { cf: u32::from(file.cf.0), name: name(&file.path) }).collect();
-    let mut marker = Install {
-        phase: InstallPhase::Importing.into(),
-        dir: name(&snapshot.dir),
-        files,
-        index: position.index,
-        term: position.term,
-    };
+    let mut marker =
+        Install { phase: InstallPhase::Importing.into(), dir: name(&snapshot.dir), files, index: position.index, term: position.term };
     put_synced(data, STATE, "node/install", Some(marker.encode_to_vec()))?;
     data.import(&group_range(GROUP), &snapshot.files)?;
     marker.set_phase(InstallPhase::Resetting);

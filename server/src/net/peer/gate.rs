@@ -147,6 +147,12 @@ impl Gate {
         }
     }
 
+    /// Whether a node was removed from the cluster for ever.
+    #[must_use]
+    pub fn is_removed(&self, node_id: u64) -> bool {
+        self.read().members.removed.contains(&node_id)
+    }
+
     /// What this node answers to a probe; `None` before it can say anything.
     pub(super) fn probe(&self) -> Option<ProbeReply> {
         match &self.read().standing {
@@ -206,13 +212,7 @@ impl Gate {
             }
             *last = hello.attempt;
         }
-        let ticket = Ticket {
-            node_id: hello.node_id,
-            incarnation: hello.incarnation,
-            boot: hello.boot,
-            purpose,
-            attempt: hello.attempt,
-        };
+        let ticket = Ticket { node_id: hello.node_id, incarnation: hello.incarnation, boot: hello.boot, purpose, attempt: hello.attempt };
         drop(state);
         if is_newer || purpose != Purpose::Snapshot {
             self.changed();
@@ -314,6 +314,9 @@ mod tests {
 
     const CLUSTER: &str = "0123456789012345678901234567890123456789";
 
+    /// Makes a good hello a bad one.
+    type Spoil = fn(&mut Hello);
+
     fn table() -> Members {
         without(4, Members::initial(CLUSTER.to_owned(), LEVEL, [101, 102, 103, 104].map(|number| (number, Addresses::default()))))
     }
@@ -326,14 +329,8 @@ mod tests {
 
     fn gate() -> Gate {
         let gate = Gate::default();
-        let identity = Identity {
-            cluster_id: CLUSTER.to_owned(),
-            node_id: 1,
-            incarnation: 101,
-            boot: 5,
-            nonce: 55,
-            addresses: Addresses::default(),
-        };
+        let identity =
+            Identity { cluster_id: CLUSTER.to_owned(), node_id: 1, incarnation: 101, boot: 5, nonce: 55, addresses: Addresses::default() };
         gate.set_identity(identity, &table());
         gate
     }
@@ -361,7 +358,7 @@ mod tests {
     fn strangers_and_the_past_are_refused() {
         let gate = gate();
         assert_eq!(reason(&gate, &hello(1)), None);
-        let cases: [(Reason, fn(&mut Hello)); 15] = [
+        let cases: [(Reason, Spoil); 15] = [
             (Reason::WrongCluster, |hello| hello.cluster_id = "f".repeat(40)),
             (Reason::WrongCluster, |hello| hello.cluster_id.clear()),
             (Reason::WrongNode, |hello| hello.to_node_id = 3),

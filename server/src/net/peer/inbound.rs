@@ -67,12 +67,7 @@ impl PeerServer {
     /// `serve`.
     /// # Errors
     /// The address cannot be bound, or leftovers not be deleted.
-    pub async fn bind(
-        listen: impl ToSocketAddrs,
-        options: PeerOptions,
-        gate: Gate,
-        events: mpsc::Sender<PeerEvent>,
-    ) -> io::Result<Self> {
+    pub async fn bind(listen: impl ToSocketAddrs, options: PeerOptions, gate: Gate, events: mpsc::Sender<PeerEvent>) -> io::Result<Self> {
         let listener = TcpListener::bind(listen).await?;
         let directory: PathBuf = options.snapshots_dir.clone();
         snapshot::remove_broken(&directory, None)?;
@@ -173,6 +168,9 @@ struct DoorKeeper {
 
 type Replies<T> = ReceiverStream<Result<T, Status>>;
 
+/// What came of a hello.
+type Verdict = Result<(Ticket, Hello), Refused>;
+
 /// The door of a request's connection, and the challenge that was given to it last.
 fn door_and_challenge<T>(request: &Request<T>) -> Result<(Door, super::handshake::Random), Status> {
     let door = request.extensions().get::<Door>().ok_or_else(|| Status::internal("a connection without a door"))?;
@@ -186,7 +184,7 @@ fn refused(reason: Reason, detail: &str) -> Refused {
 
 impl DoorKeeper {
     /// Judges the hello in a request's headers; the reply is sealed.
-    fn judge<T>(&self, request: &Request<T>) -> Result<(Sealed, Result<(Ticket, Hello), Refused>), Status> {
+    fn judge<T>(&self, request: &Request<T>) -> Result<(Sealed, Verdict), Status> {
         let Inner { options, gate, .. } = &*self.inner;
         let (door, challenge) = door_and_challenge(request)?;
         let header = request.metadata().get_bin(HELLO_HEADER).and_then(|header| header.to_bytes().ok());

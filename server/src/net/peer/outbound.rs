@@ -249,11 +249,31 @@ impl LaneTask {
             }
         };
         if self.last_refusal.replace(reason) != Some(reason) {
-            tracing::warn!(peer, ?lane, address, %error, "the peer does not let this node in");
+            if passes(reason) {
+                tracing::debug!(peer, ?lane, address, %error, "the peer does not let this node in yet");
+            } else {
+                tracing::warn!(peer, ?lane, address, %error, "the peer does not let this node in");
+            }
         }
         if reason == Reason::Removed {
             return self.shared.events.send(PeerEvent::RemovedFromCluster { by: peer }).await.map_err(|_| ());
         }
         Ok(())
+    }
+}
+
+/// Whether a refusal passes by itself: one of the two nodes is starting, joining or moving.
+const fn passes(reason: Reason) -> bool {
+    match reason {
+        Reason::NotReady | Reason::NotMember | Reason::WrongNode | Reason::Superseded => true,
+        Reason::Unspecified
+        | Reason::WrongCluster
+        | Reason::Removed
+        | Reason::WrongIncarnation
+        | Reason::OldBoot
+        | Reason::DuplicateIncarnation
+        | Reason::BadSecret
+        | Reason::Level
+        | Reason::Malformed => false,
     }
 }

@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     fn frame(bytes: usize) -> Frame {
-        Frame { group: 1, body: Some(Body::Raft(Bytes::from(vec![7; bytes]))) }
+        Frame { group: 1, wall_ms: 0, body: Some(Body::Raft(Bytes::from(vec![7; bytes]))) }
     }
 
     fn drain(outflow: &mut Outflow) -> (usize, bool) {

@@ -186,12 +186,7 @@ pub(super) async fn send(
 }
 
 /// Puts the header and all chunks into the channel; ends early, and well, when nobody takes them any more.
-fn read_files(
-    snapshot: &OutgoingSnapshot,
-    chunk_bytes: usize,
-    parts: &mpsc::Sender<SnapshotPart>,
-    sent: &AtomicU64,
-) -> io::Result<()> {
+fn read_files(snapshot: &OutgoingSnapshot, chunk_bytes: usize, parts: &mpsc::Sender<SnapshotPart>, sent: &AtomicU64) -> io::Result<()> {
     let mut files = Vec::with_capacity(snapshot.files.len());
     for (cf, path) in &snapshot.files {
         files.push(SnapshotFile { cf: u32::from(*cf), bytes: fs::metadata(path)?.len() });

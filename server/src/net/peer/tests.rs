@@ -46,6 +46,9 @@ fn identity(node_id: u64, boot: u64) -> Identity {
     }
 }
 
+/// Makes a good hello a bad one.
+type Spoil = fn(&mut Hello);
+
 /// A node's side of the peer network.
 struct Node {
     options: PeerOptions,
@@ -62,6 +65,12 @@ impl Node {
     async fn start(identity: Identity, secret: Option<&str>) -> Self {
         let directory = Arc::new(TempDir::new().expect("temporary directory"));
         Self::start_at("127.0.0.1:0", identity, secret, directory, 1000).await
+    }
+
+    /// On a loopback address of its own, where no other test takes the port while the node restarts.
+    async fn start_alone(host: u8, identity: Identity) -> Self {
+        let directory = Arc::new(TempDir::new().expect("temporary directory"));
+        Self::start_at(&format!("127.0.1.{host}:0"), identity, None, directory, 1000).await
     }
 
     async fn start_at(listen: &str, identity: Identity, secret: Option<&str>, directory: Arc<TempDir>, events_max: usize) -> Self {
@@ -117,7 +126,7 @@ impl Node {
 }
 
 fn frame(number: u64) -> Frame {
-    Frame { group: 1, body: Some(Body::Raft(Bytes::copy_from_slice(&number.to_be_bytes()))) }
+    Frame { group: 1, wall_ms: 0, body: Some(Body::Raft(Bytes::copy_from_slice(&number.to_be_bytes()))) }
 }
 
 fn number_of(event: &PeerEvent) -> Option<u64> {
@@ -192,7 +201,7 @@ async fn strangers_are_refused_before_a_frame_is_read() {
     assert_eq!(seen.map(|welcome| (welcome.boot, welcome.nonce)), Ok((7, 1007)));
     assert!(matches!(node.network.send(2, Lane::Append, frame(1)), Err(Dropped::NotConnected)));
 
-    let cases: [(Option<&str>, Reason, fn(&mut Hello)); 10] = [
+    let cases: [(Option<&str>, Reason, Spoil); 10] = [
         (Some("other"), Reason::BadSecret, |_| {}),
         (None, Reason::BadSecret, |_| {}),
         (Some(""), Reason::BadSecret, |_| {}),
@@ -277,7 +286,7 @@ async fn a_silent_connection_is_closed() {
 
 #[tokio::test]
 async fn frames_arrive_in_order_and_a_new_connection_is_announced() {
-    let (a, mut b) = (&mut Node::start(identity(1, 7), None).await, Node::start(identity(2, 5), None).await);
+    let (mut a, mut b) = (Node::start(identity(1, 7), None).await, Node::start_alone(1, identity(2, 5)).await);
     a.network.set_peers(&[(2, b.address.clone())]);
     a.wait_lane_up(Lane::Append).await;
     for number in 0..1000 {
@@ -322,7 +331,7 @@ async fn a_frame_may_be_large() {
     a.network.set_peers(&[(2, b.address.clone())]);
     a.wait_lane_up(Lane::Append).await;
     let large = Bytes::from((0..80_u32 << 20).map(|n| n.to_le_bytes()[n as usize % 3]).collect::<Vec<_>>());
-    assert_eq!(a.network.send(2, Lane::Append, Frame { group: 1, body: Some(Body::Raft(large.clone())) }), Ok(()));
+    assert_eq!(a.network.send(2, Lane::Append, Frame { group: 1, wall_ms: 0, body: Some(Body::Raft(large.clone())) }), Ok(()));
     let received = b.wait_for(|event| match event {
         PeerEvent::Frame { from: 1, boot: 7, frame: Frame { body: Some(Body::Raft(bytes)), .. } } => Some(bytes),
         _ => None,
@@ -339,7 +348,7 @@ async fn a_slow_receiver_fills_the_queue_and_nothing_is_reordered() {
     a.wait_lane_up(Lane::Append).await;
     let megabyte = |number: u64| {
         let bytes = [&number.to_be_bytes()[..], &[0; 1 << 20]].concat();
-        Frame { group: 1, body: Some(Body::Raft(bytes.into())) }
+        Frame { group: 1, wall_ms: 0, body: Some(Body::Raft(bytes.into())) }
     };
     let sent = (0..1000).take_while(|number| a.network.send(2, Lane::Append, megabyte(*number)) == Ok(())).count();
     assert!((60..200).contains(&sent), "{sent} frames of 1 MiB were taken");
@@ -408,7 +417,8 @@ async fn calls_are_answered_by_the_node() {
     let probe = client.probe(&address).await.expect("an answer");
     assert_eq!((probe.node_id, probe.incarnation, probe.cluster_id.as_str()), (1, 101, CLUSTER));
 
-    let joiner = Member { node_id: 0, incarnation: 9, addresses: Addresses { peer: "h:1".to_owned(), ..Addresses::default() }, level: LEVEL };
+    let joiner =
+        Member { node_id: 0, incarnation: 9, addresses: Addresses { peer: "h:1".to_owned(), ..Addresses::default() }, level: LEVEL };
     let wrong = client.join(&address, Some(&"f".repeat(40)), &joiner).await;
     assert!(matches!(wrong, Ok(JoinAnswer::Refused(_))), "the node is not even asked");
     let answered = tokio::spawn(async move {
@@ -567,7 +577,7 @@ async fn a_snapshot_that_is_not_as_declared_leaves_nothing() {
 
 #[tokio::test]
 async fn a_sender_that_dies_leaves_nothing_and_blocks_nobody() {
-    let node = Node::start(identity(1, 7), None).await;
+    let node = Node::start_alone(2, identity(1, 7)).await;
     let seal = Seal::new(None);
     let channel = dial::connect(&node.address).await.expect("connected");
     let challenge = dial::challenge(&channel).await.expect("challenged");
@@ -600,7 +610,8 @@ fn bytes_of_a_hello_do_not_change() {
 
     let addresses = Addresses { listen: "a".to_owned(), peer: "b".to_owned(), admin: "c".to_owned() };
     let hello = Hello { cluster_id: "id".to_owned(), addresses, level: 1, ..hello(9) };
-    let golden: &[u8] = b"\x0a\x02id\x10\x02\x18\x66\x20\x05\x28\xd5\x0f\x30\x01\x38\x01\x40\x02\x4a\x09\x0a\x01a\x12\x01b\x1a\x01c\x50\x09";
+    let golden: &[u8] =
+        b"\x0a\x02id\x10\x02\x18\x66\x20\x05\x28\xd5\x0f\x30\x01\x38\x01\x40\x02\x4a\x09\x0a\x01a\x12\x01b\x1a\x01c\x50\x09";
     assert_eq!(hello.encode_to_vec(), golden);
     assert_eq!(Hello::decode(golden), Ok(hello));
     let sealed = Sealed { body: Bytes::from_static(b"b"), salt: Bytes::from_static(b"s"), proof: Bytes::from_static(b"p") };

@@ -3,6 +3,8 @@
 //! or a predecessor whose clock was fast) it advances at half the monotonic rate until the wall clock has caught up.
 //! All times in milliseconds; wall times since the Unix epoch.
 
+use std::collections::BTreeMap;
+
 /// The present moment, as the shell reads it from the machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {
@@ -27,6 +29,13 @@ impl StampClock {
         }
     }
 
+    /// A stamp that follows the monotonic clock from the last one, for a leader whose wall clock is off.
+    pub fn stamp_monotonic(&mut self, now: Now) -> u64 {
+        let step = now.mono_ms.saturating_sub(self.given_at_mono_ms);
+        *self = Self { last_ms: self.last_ms + step, given_at_mono_ms: now.mono_ms };
+        self.last_ms
+    }
+
     /// A stamp for the present moment.
     pub fn stamp(&mut self, now: Now) -> u64 {
         if now.wall_ms >= self.last_ms {
@@ -41,9 +50,58 @@ impl StampClock {
     }
 }
 
+/// How far this node's wall clock is from its peers', judged by the wall times their frames carry. A frame is under way for a moment, so a
+/// difference of some milliseconds means nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Skew {
+    /// By peer: its wall time minus ours, and when that was seen.
+    seen: BTreeMap<u64, (i64, u64)>,
+}
+
+/// A difference that was not seen again for so long counts no more.
+const SKEW_MEMORY_MS: u64 = 10_000;
+
+impl Skew {
+    /// A frame of a peer has come in; `wall_ms` is 0 when it carries no time.
+    pub fn observe(&mut self, peer: u64, wall_ms: u64, now: Now) {
+        if wall_ms != 0 {
+            let difference = i64::try_from(wall_ms).unwrap_or(i64::MAX).saturating_sub_unsigned(now.wall_ms);
+            self.seen.insert(peer, (difference, now.mono_ms));
+        }
+    }
+
+    /// Whether the median of the peers' clocks differs from ours by more than `max_ms`. Without peers there is nothing to compare with.
+    #[must_use]
+    pub fn exceeds(&self, max_ms: u64, now: Now) -> bool {
+        let recent = self.seen.values().filter(|(_, at)| now.mono_ms.saturating_sub(*at) <= SKEW_MEMORY_MS);
+        let mut differences: Vec<i64> = recent.map(|(difference, _)| *difference).collect();
+        if differences.is_empty() {
+            return false;
+        }
+        // Of two, the nearer one: a single wrong peer must not make this node doubt itself.
+        differences.sort_unstable_by_key(|difference| difference.unsigned_abs());
+        differences[(differences.len() - 1) / 2].unsigned_abs() > max_ms
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clock_is_off_when_it_differs_from_most_peers() {
+        let now = Now { mono_ms: 50_000, wall_ms: 1_000_000 };
+        let mut skew = Skew::default();
+        assert!(!skew.exceeds(500, now));
+        skew.observe(2, 2_000_000, now);
+        assert!(skew.exceeds(500, now), "the only peer");
+        skew.observe(3, 1_000_010, now);
+        assert!(!skew.exceeds(500, now), "one of two peers is wrong");
+        skew.observe(3, 1_900_000, now);
+        assert!(skew.exceeds(500, now));
+        skew.observe(3, 0, now);
+        assert!(!skew.exceeds(500, Now { mono_ms: 50_000 + SKEW_MEMORY_MS + 1, ..now }), "nobody was heard of late");
+    }
 
     #[test]
     fn stamps_never_fall_and_let_the_wall_clock_catch_up() {

@@ -103,10 +103,8 @@ impl Members {
     /// The table a cluster starts with: nodes in the order of their ids, from 1.
     #[must_use]
     pub fn initial(cluster_id: String, level: u32, nodes: impl IntoIterator<Item = (u64, Addresses)>) -> Self {
-        let members: Vec<_> = (1..)
-            .zip(nodes)
-            .map(|(node_id, (incarnation, addresses))| Member { node_id, incarnation, addresses, level })
-            .collect();
+        let members: Vec<_> =
+            (1..).zip(nodes).map(|(node_id, (incarnation, addresses))| Member { node_id, incarnation, addresses, level }).collect();
         Self { cluster_id, next_id: members.len() as u64 + 1, level, members, removed: Vec::new() }
     }
 

@@ -211,7 +211,9 @@ impl Core {
         match known {
             Some(member) if is_same(&member, &ask) => {
                 let predecessor = self.applied.members.members.iter().find(|other| {
-                    other.node_id != member.node_id && other.addresses.peer == member.addresses.peer && is_configured(configuration, other.node_id)
+                    other.node_id != member.node_id
+                        && other.addresses.peer == member.addresses.peer
+                        && is_configured(configuration, other.node_id)
                 });
                 match predecessor.map(|other| other.node_id) {
                     None => self.propose_change(&[(ConfChangeType::AddLearnerNode, member.node_id)], None),
@@ -254,7 +256,13 @@ impl Core {
             .iter()
             .filter(|member| !is_configured(configuration, member.node_id))
             .filter(|member| !self.membership.joins.iter().any(|join| join.ask.incarnation == member.incarnation))
-            .filter(|member| self.applied.members.members.iter().any(|other| other.node_id != member.node_id && other.addresses.peer == member.addresses.peer))
+            .filter(|member| {
+                self.applied
+                    .members
+                    .members
+                    .iter()
+                    .any(|other| other.node_id != member.node_id && other.addresses.peer == member.addresses.peer)
+            })
             .map(|member| member.node_id)
             .collect();
         !strangers.is_empty() && self.propose_table_change(Change::Remove(Ids { ids: strangers }))
@@ -266,11 +274,13 @@ impl Core {
             .learners
             .iter()
             .copied()
-            .filter(|learner| self.group.progress(*learner).is_some_and(|(matched, active)| active && matched + CAUGHT_UP_ENTRIES >= last && matched > 0))
+            .filter(|learner| {
+                self.group.progress(*learner).is_some_and(|(matched, active)| active && matched + CAUGHT_UP_ENTRIES >= last && matched > 0)
+            })
             .collect();
         let voters = configuration.voters.len();
         let reachable = (voters + ready.len()).min(self.config.replication_factor);
-        let target = if reachable % 2 == 0 { reachable.saturating_sub(1) } else { reachable };
+        let target = if reachable.is_multiple_of(2) { reachable.saturating_sub(1) } else { reachable };
         if target <= voters {
             return false;
         }

@@ -8,8 +8,8 @@
 
 mod clock;
 mod inbox;
-mod membership;
 mod members;
+mod membership;
 mod reads;
 mod runs;
 mod state_machine;
@@ -25,13 +25,13 @@ use raftlog::log::{LogPosition, Persist};
 use raftlog::message::{Body, Forward, Frame, ReadReply, ReadRequest};
 
 pub use clock::Now;
-use clock::StampClock;
+use clock::{Skew, StampClock};
 use inbox::Inbox;
 pub use members::{Addresses, Change, Member, Members};
 use membership::Membership;
 pub use membership::{AdminRequest, JoinAnswer, RequestId};
-use reads::{Asker, Reads};
 pub use reads::ReadId;
+use reads::{Asker, Reads};
 use runs::Runs;
 pub use runs::{NewRun, RunId};
 pub use state_machine::{
@@ -58,6 +58,8 @@ pub struct CoreConfig {
     pub log_bytes_max: usize,
     /// Voters the cluster strives for.
     pub replication_factor: usize,
+    /// How far a leader's wall clock may be from the median of its peers, in ms.
+    pub clock_skew_max_ms: u64,
     /// Seed of the entries' seeds.
     pub seed: u64,
 }
@@ -136,6 +138,7 @@ pub struct Core {
     group: Group,
     now: Now,
     stamps: StampClock,
+    skew: Skew,
     seed: u64,
     runs: Runs,
     inbox: Inbox,
@@ -170,6 +173,7 @@ impl Core {
             group,
             now,
             stamps,
+            skew: Skew::default(),
             seed: config.seed,
             runs: Runs::new(config.node_id, config.boot),
             inbox: Inbox::default(),
@@ -197,6 +201,23 @@ impl Core {
         self.now = now;
     }
 
+    /// A stamp for an entry. A leader whose wall clock is off stamps by its monotonic clock until another one leads.
+    fn stamp(&mut self) -> u64 {
+        if self.skew.exceeds(self.config.clock_skew_max_ms, self.now) {
+            self.stamps.stamp_monotonic(self.now)
+        } else {
+            self.stamps.stamp(self.now)
+        }
+    }
+
+    /// A leader whose wall clock is off by more than `clock-skew-max` hands leadership over.
+    fn resign_if_skewed(&mut self) {
+        if self.group.is_leader() && !self.group.is_transferring() && self.skew.exceeds(self.config.clock_skew_max_ms, self.now) {
+            tracing::warn!("this leader's clock is far from those of its peers; handing leadership over");
+            self.resign();
+        }
+    }
+
     /// One tick of the Raft clock passed.
     pub fn tick(&mut self) {
         if !self.change_in_progress {
@@ -220,6 +241,7 @@ impl Core {
         }
         if self.now.mono_ms >= self.chores_at_ms {
             self.chores_at_ms = self.now.mono_ms + CHORES_INTERVAL_MS;
+            self.resign_if_skewed();
             self.forget_unwanted_snapshots();
             self.truncate_if_large();
             self.tend_members();
@@ -248,23 +270,28 @@ impl Core {
         if frame.group != GROUP.0 {
             return;
         }
+        self.skew.observe(from, frame.wall_ms, self.now);
         match frame.body {
             Some(Body::Raft(bytes)) => match Message::parse_from_bytes(&bytes) {
                 Ok(message) if message.from == from => self.group.step(message),
                 Ok(_) | Err(_) => tracing::warn!(from, "a peer sent a message that is not its own or cannot be read"),
             },
-            Some(Body::Forward(forward)) => {
-                if self.group.is_leader() && forward.run.as_ref().is_some_and(|run| run.node_id == from) {
-                    self.inbox.take(forward);
-                }
-            }
+            Some(Body::Forward(forward)) => self.forwarded(from, forward),
             Some(Body::ReadRequest(request)) => self.read_request(from, request),
-            Some(Body::ReadReply(reply)) => {
-                if reply.boot == self.config.boot && self.group.leader() == Some(from) {
-                    self.reads.confirm(reply.round, reply.index, reply.now_ms);
-                }
-            }
+            Some(Body::ReadReply(reply)) => self.read_reply(from, reply),
             None => {}
+        }
+    }
+
+    fn forwarded(&mut self, from: u64, forward: Forward) {
+        if self.group.is_leader() && forward.run.as_ref().is_some_and(|run| run.node_id == from) {
+            self.inbox.take(forward);
+        }
+    }
+
+    fn read_reply(&mut self, from: u64, reply: ReadReply) {
+        if reply.boot == self.config.boot && self.group.leader() == Some(from) {
+            self.reads.confirm(reply.round, reply.index, reply.now_ms);
         }
     }
 
@@ -432,7 +459,7 @@ impl Core {
     }
 
     fn send(&mut self, to: u64, lane: Lane, body: Body) {
-        self.effects.push(Effect::Send(to, lane, Frame { group: GROUP.0, body: Some(body) }));
+        self.effects.push(Effect::Send(to, lane, Frame { group: GROUP.0, wall_ms: self.now.wall_ms, body: Some(body) }));
     }
 
     /// Whether the disk and the apply worker keep up with what was proposed so far.
@@ -459,7 +486,7 @@ impl Core {
         if self.round_in_flight.is_some() || !self.group.is_leader() || !self.group.can_serve_reads() {
             return;
         }
-        let stamp = self.stamps.stamp(self.now);
+        let stamp = self.stamp();
         let due = self.applied.earliest_deadline_ms.is_some_and(|deadline| deadline <= stamp);
         let waited_for = self.time_waiters.iter().any(|(time, _)| *time <= stamp);
         let kind = if due || waited_for {
@@ -481,7 +508,7 @@ impl Core {
             version: ENVELOPE_VERSION,
             level: self.applied.members.level,
             kind: kind.into(),
-            now_ms: self.stamps.stamp(self.now),
+            now_ms: self.stamp(),
             seed: self.seed,
             runs,
             payload,
@@ -555,7 +582,7 @@ impl Core {
             if boot == self.config.boot.to_be_bytes()
                 && let Ok(round) = <[u8; 8]>::try_from(round)
             {
-                let now_ms = self.stamps.stamp(self.now);
+                let now_ms = self.stamp();
                 for (peer, reply) in self.reads.confirm(u64::from_be_bytes(round), index, now_ms) {
                     self.send_read_reply(peer, reply);
                 }
@@ -579,7 +606,7 @@ impl Core {
             self.snapshots.iter_mut().filter(|snapshot| snapshot.to == message.to).for_each(|snapshot| snapshot.sending = true);
             self.effects.push(Effect::SendSnapshot(message));
         } else {
-            let (to, lane, frame) = raft_frame(&message);
+            let (to, lane, frame) = raft_frame(&message, self.now.wall_ms);
             self.effects.push(Effect::Send(to, lane, frame));
         }
     }
@@ -596,7 +623,9 @@ impl Core {
     }
 
     fn truncate_if_large(&mut self) {
-        if self.syncing_at.is_none() && self.group.log().bytes() > self.config.log_bytes_max && self.truncation_target() >= self.group.log().first()
+        if self.syncing_at.is_none()
+            && self.group.log().bytes() > self.config.log_bytes_max
+            && self.truncation_target() >= self.group.log().first()
         {
             self.syncing_at = Some(self.applied.position.index);
             self.effects.push(Effect::SyncData);
@@ -641,21 +670,22 @@ impl Core {
     }
 }
 
-/// The frame of a raft message, with its receiver and lane. Not for snapshots.
+/// The frame of a raft message, with its receiver and lane. `wall_ms` is the present wall time. Not for snapshots.
 #[must_use]
-pub fn raft_frame(message: &Message) -> (u64, Lane, Frame) {
+pub fn raft_frame(message: &Message, wall_ms: u64) -> (u64, Lane, Frame) {
     let lane = match message.get_msg_type() {
         MessageType::MsgAppend => Lane::Append,
         _ => Lane::Control,
     };
     let bytes = message.write_to_bytes().expect("a message in memory can be encoded").into();
-    (message.to, lane, Frame { group: GROUP.0, body: Some(Body::Raft(bytes)) })
+    (message.to, lane, Frame { group: GROUP.0, wall_ms, body: Some(Body::Raft(bytes)) })
 }
 
 /// The bytes of a membership change that travels with a configuration change.
 fn change_context(change: Change) -> Bytes {
     let payload = change.encode_to_bytes();
-    let envelope = Envelope { version: ENVELOPE_VERSION, level: LEVEL, kind: EntryKind::Configuration.into(), payload, ..Envelope::default() };
+    let envelope =
+        Envelope { version: ENVELOPE_VERSION, level: LEVEL, kind: EntryKind::Configuration.into(), payload, ..Envelope::default() };
     envelope.encode_to_vec().into()
 }
 

@@ -18,12 +18,14 @@ use raftlog::entry::{EntryKind, Envelope, EnvelopeError, Run};
 use raftlog::log::{GroupId, INITIAL_POSITION, LogPosition};
 use resp::Reply;
 
+use super::LEVEL;
 use super::members::{Change, Members, MembershipChange};
 use super::runs::RunId;
-use super::LEVEL;
 use crate::command::codec::{self, CodecError};
 use crate::error::RequestError;
-use crate::keyspace::{KeyspaceState, ReadContext, ReadError, Reader, STATE, UnixMillis, Writer, earliest_deadline, log_time_key, state_key};
+use crate::keyspace::{
+    KeyspaceState, ReadContext, ReadError, Reader, STATE, UnixMillis, Writer, earliest_deadline, log_time_key, state_key,
+};
 use crate::node::request::{Request, RunResult};
 
 /// The one group of today.
@@ -224,16 +226,8 @@ impl StateMachine {
         let members = Arc::new(Members::default());
         let applied =
             Applied { position, log_time_ms: 0, earliest_deadline_ms: None, leftovers: false, own_sequence: 0, gap: false, members };
-        let mut machine = Self {
-            engine,
-            node_id,
-            boot,
-            keyspace,
-            origins: BTreeMap::new(),
-            applied,
-            tracked: VecDeque::new(),
-            replies: Vec::new(),
-        };
+        let mut machine =
+            Self { engine, node_id, boot, keyspace, origins: BTreeMap::new(), applied, tracked: VecDeque::new(), replies: Vec::new() };
         machine.load()?;
         Ok(machine)
     }
@@ -273,8 +267,7 @@ impl StateMachine {
     /// Brings up to date what is derived from the data.
     fn refresh(&mut self, view: &dyn View) -> EngineResult<()> {
         let expires: u64 = self.keyspace.databases().iter().map(|database| database.expires).sum();
-        self.applied.earliest_deadline_ms =
-            if expires == 0 { None } else { earliest_deadline(view, GROUP)?.map(|deadline| deadline.0) };
+        self.applied.earliest_deadline_ms = if expires == 0 { None } else { earliest_deadline(view, GROUP)?.map(|deadline| deadline.0) };
         self.applied.leftovers = self.keyspace.dead_namespaces() > 0;
         let own = self.origins.get(&self.node_id).copied().unwrap_or_default();
         self.applied.own_sequence = if own.boot == self.boot { own.sequence } else { 0 };
@@ -401,6 +394,10 @@ impl StateMachine {
         overlay: &mut Overlay<'_>,
         replies: &mut Vec<(RunId, RunResult)>,
     ) -> Result<(), Halt> {
+        // A removed node has no record of what was executed for it any more, and its id never comes back.
+        if self.applied.members.get(run.node_id).is_none() {
+            return Ok(());
+        }
         let own = run.node_id == self.node_id && run.boot == self.boot;
         let executed = self.origins.entry(run.node_id).or_default();
         let is_next = match run.boot.cmp(&executed.boot) {
@@ -488,8 +485,7 @@ impl StateMachine {
         let view = engine.view(ViewKind::Latest);
         let mut overlay = Overlay::new(view.as_ref(), COLUMN_FAMILIES.len());
         if !entry.context.is_empty() {
-            let envelope =
-                Envelope::read(entry.context.clone()).map_err(|source| Halt::Envelope { index: entry.index, source })?;
+            let envelope = Envelope::read(entry.context.clone()).map_err(|source| Halt::Envelope { index: entry.index, source })?;
             self.change_members(entry.index, &envelope.payload, &mut overlay)?;
         }
         self.applied.position = LogPosition { index: entry.index, term: entry.term };

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rand::rngs::SmallRng;
-use rand::{RngExt, SeedableRng};
 use raftlog::engine::{Engine, MemoryEngine, ViewKind, WriteBatch};
 use raftlog::group::GroupConfig;
 use raftlog::log::{LOG_COLUMN_FAMILIES, LogStore, encode_bootstrap, encode_truncation};
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
 use resp::Reply;
 
 use super::*;
@@ -117,6 +117,7 @@ impl Simulation {
             entry_commands_max: 10,
             log_bytes_max: 3000,
             replication_factor: 3,
+            clock_skew_max_ms: 500,
             seed,
         };
         let core = Core::new(config, group, machine.take_applied(), self.now);
@@ -299,7 +300,7 @@ impl Simulation {
         }
         life.core.persisted(persist.number);
         for message in persist.messages {
-            let (to, lane, frame) = raft_frame(&message);
+            let (to, lane, frame) = raft_frame(&message, 0);
             self.network.entry((id, to, lane as u8)).or_default().push_back(frame);
         }
     }

@@ -107,11 +107,12 @@ fn a_form_is_taken_only_from_those_who_mean_this_node() {
     let together = Course::Together { roster: ["a:1", "b:1", "me:1"].map(str::to_owned).to_vec() };
     let joins = |cluster_id: Option<&str>| Course::Join { cluster_id: cluster_id.map(str::to_owned) };
     let good = form_of(CLUSTER, &[4, 5, 6]);
-    let check = |course: &Course, form: &Members, expected: Result<(), &str>| match (judge_form(&newcomer(5, "me:1"), course, form), expected) {
-        (Ok(()), Ok(())) => {}
-        (Err(text), Err(part)) => assert!(text.contains(part), "'{text}' does not say '{part}'"),
-        (judged, _) => panic!("{form:?}: {judged:?}"),
-    };
+    let check =
+        |course: &Course, form: &Members, expected: Result<(), &str>| match (judge_form(&newcomer(5, "me:1"), course, form), expected) {
+            (Ok(()), Ok(())) => {}
+            (Err(text), Err(part)) => assert!(text.contains(part), "'{text}' does not say '{part}'"),
+            (judged, _) => panic!("{form:?}: {judged:?}"),
+        };
     check(&together, &good, Ok(()));
     check(&joins(Some(CLUSTER)), &good, Ok(()));
     check(&joins(Some(OTHER)), &good, Err("belongs to cluster ffee"));
@@ -150,11 +151,8 @@ impl Node {
 
     async fn listen_at(listen: &str, incarnation: u64) -> Self {
         let directory = TempDir::new().expect("temporary directory");
-        let options = PeerOptions {
-            seal: Seal::new(Some(b"s")),
-            snapshot_chunk_bytes: 1 << 16,
-            snapshots_dir: directory.path().join("snapshots"),
-        };
+        let options =
+            PeerOptions { seal: Seal::new(Some(b"s")), snapshot_chunk_bytes: 1 << 16, snapshots_dir: directory.path().join("snapshots") };
         let gate = Gate::default();
         let (sender, events) = mpsc::channel(100);
         let server = PeerServer::bind(listen, options.clone(), gate.clone(), sender).await.expect("a free port");
@@ -203,11 +201,7 @@ async fn outcome<T>(task: tokio::task::JoinHandle<T>) -> T {
 }
 
 async fn eventually_accepted(node: &Node, client: &PeerClient, form: &Members) {
-    let accepted = async {
-        while client.form(&node.address, form).await != Ok(FormAnswer::Accepted) {
-            tokio::task::yield_now().await;
-        }
-    };
+    let accepted = async { while client.form(&node.address, form).await != Ok(FormAnswer::Accepted) {} };
     tokio::time::timeout(DEADLINE, accepted).await.expect("in time");
 }
 
@@ -255,7 +249,8 @@ async fn a_founder_that_was_stopped_continues_with_its_form() {
 #[tokio::test]
 async fn a_founder_hands_the_form_on_until_all_have_it() {
     let first = Node::listen(10).await;
-    let late = Node::listen(20).await;
+    // Where no other test takes the port meanwhile.
+    let late = Node::listen_at("127.0.1.3:0", 20).await;
     let late_address = late.address.clone();
     let founders = [(10, addresses(&first.address)), (20, addresses(&late_address))];
     let form = Members::initial(CLUSTER.to_owned(), LEVEL, founders);
