@@ -1,0 +1,64 @@
+# Everything a developer or a user of a checkout runs. Each target does its own set-up: .ci/setup installs what the machine lacks,
+# .ci/rocksdb compiles RocksDB once into a cache, and .cargo/config.toml (git-ignored) points cargo at it, so that no later build, also a
+# plain `cargo build`, compiles it again. Build products stay outside the checkout; the binary is linked to target/<profile>/redraft.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help build run test check bench fmt prepare test-tools
+
+REDRAFT_CACHE ?= $(HOME)/.cache/redraft
+CARGO_TARGET_DIR ?= $(REDRAFT_CACHE)/target
+export REDRAFT_CACHE CARGO_TARGET_DIR
+PYTHON := $(REDRAFT_CACHE)/venv/bin/python
+# Every call of cargo names the whole workspace: a part of it would have other features, and compile its dependencies again.
+TEST_RUNNER = $(if $(shell cargo nextest --version 2>/dev/null),cargo nextest run --locked --workspace,cargo test --locked --workspace --all-targets --no-fail-fast)
+
+# Several checkouts may share the target directory, so each keeps its own name for the binary it built.
+define link_binary
+	@mkdir -p target/$(1)
+	@[ $(CARGO_TARGET_DIR)/$(1)/redraft -ef target/$(1)/redraft ] \
+		|| ln -f $(CARGO_TARGET_DIR)/$(1)/redraft target/$(1)/redraft 2>/dev/null \
+		|| cp --remove-destination $(CARGO_TARGET_DIR)/$(1)/redraft target/$(1)/redraft
+endef
+
+help: ## Show this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: prepare ## Build the optimised binary: target/release/redraft
+	cargo build --locked --release --workspace --bins
+	$(call link_binary,release)
+	@echo "built target/release/redraft"
+
+run: build ## Build, and run a three-node cluster in the foreground on ports 7001 to 7003
+	@exec target/release/redraft cluster start --foreground
+
+test: prepare test-tools ## Run all tests: Rust's, then those of the client libraries
+	cargo build --locked --workspace --all-targets
+	$(call link_binary,debug)
+	REDRAFT_BIN=$(CURDIR)/target/debug/redraft $(TEST_RUNNER)
+	cargo test --locked --workspace --doc
+	REDRAFT_BIN=$(CURDIR)/target/debug/redraft $(PYTHON) -m pytest tests-py
+
+check: prepare ## Check format, lints, and that docs and tables agree; edits nothing
+	@bash .ci/setup check
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo test --locked --workspace docs_are_current
+
+bench: build ## Compare speed with redis-server
+	@bash .ci/setup redis
+	REDRAFT_BIN=$(CURDIR)/target/release/redraft $(CARGO_TARGET_DIR)/release/bench
+
+fmt: ## Format the code
+	@bash .ci/setup check
+	cargo fmt --all
+
+# What every build needs: a C++ compiler, libclang, the compiled RocksDB, and cargo's pointer to it.
+prepare:
+	@bash .ci/setup build
+	@bash .ci/cargo-config
+
+# What the tests need besides: redis-cli and its like, and Python's client libraries.
+test-tools:
+	@bash .ci/setup redis python

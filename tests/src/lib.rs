@@ -1,0 +1,28 @@
+//! Whole nodes over TCP: what the tests of this crate, the campaigns and the benchmark stand on.
+//! The binary `redraft` is what is tested, as a user would run it: this crate does not link the server, and sees only what a client or an
+//! operator can see. The binary is `REDRAFT_BIN`, or the one beside the running test in cargo's target directory.
+//! `node` runs one node, `cluster` several that form a group, `supervised` those of `redraft cluster`; `network` cuts nodes off from each
+//! other; `load` writes and remembers what was acknowledged, `history` judges whether answers were linearizable.
+//! The harness panics where a test would: nobody could act upon its errors. Every process ends with the value that owns it, and also
+//! when this process is killed.
+
+pub mod address;
+pub mod campaign;
+pub mod client;
+pub mod cluster;
+pub mod dir;
+pub mod history;
+pub mod load;
+pub mod network;
+pub mod node;
+pub mod process;
+pub mod redis;
+pub mod supervised;
+pub mod wait;
+
+pub use client::{Client, ClientError};
+pub use cluster::Cluster;
+pub use load::{Load, LoadPlan, Shape};
+pub use node::{Node, RaftStatus, Role};
+pub use resp::Value;
+pub use wait::{PATIENCE, eventually, wait_until};
