@@ -11,6 +11,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, fmt, reload};
 
 fn main() -> ExitCode {
+    abort_on_panic();
     let outcome = match cli::parse(std::env::args_os()) {
         Err(error) => Err((error.to_string(), error.exit_code())),
         Ok(Action::Server(config)) => {
@@ -29,6 +30,16 @@ fn main() -> ExitCode {
             ExitCode::from(code)
         }
     }
+}
+
+/// A thread that panics must not leave a node behind that is half alive. The release profile aborts by itself; the development profile
+/// unwinds, so that tests and the binary share their dependencies.
+fn abort_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
 }
 
 /// Sends the log to standard error; with a configuration, at its level and following its changes.

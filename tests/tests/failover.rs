@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use redraft_tests::client::bulk;
 use redraft_tests::history::{self, Clients};
+use redraft_tests::load::Record;
 use redraft_tests::{Cluster, Load, LoadPlan, Shape, Value, eventually};
 
 /// The promise of the project for a leader that ends.
@@ -11,6 +12,13 @@ const FAILOVER_MAX: Duration = Duration::from_secs(5);
 
 fn load(cluster: &Cluster, name: &str, workers: usize, shape: Shape) -> Load {
     Load::start(&LoadPlan { name: name.to_owned(), addresses: cluster.addresses(), workers, shape })
+}
+
+#[track_caller]
+fn check_all(records: &[Record], cluster: &Cluster, position: usize) {
+    for record in records {
+        record.check(&mut cluster.client(position));
+    }
 }
 
 #[test]
@@ -29,7 +37,7 @@ fn a_killed_leader_takes_nothing_acknowledged_with_it() {
     let records = loads.map(Load::stop);
     cluster.wait_converged();
     for position in cluster.positions() {
-        records.iter().for_each(|record| drop(record.check(&mut cluster.client(position))));
+        check_all(&records, &cluster, position);
     }
 }
 
@@ -43,8 +51,10 @@ fn clients_of_followers_see_a_pause_and_no_error_when_the_leader_dies() {
     loads.iter().for_each(|load| load.wait_for(100));
     let killed_at = Instant::now();
     cluster[leader].kill();
-    loads.iter().for_each(|load| drop(load.wait_acknowledged_after(killed_at)));
-    loads.iter().for_each(|load| load.wait_for(100));
+    for load in &loads {
+        load.wait_acknowledged_after(killed_at);
+        load.wait_for(100);
+    }
     for record in loads.map(Load::stop) {
         record.check_no_errors();
         let totals = record.check(&mut cluster.client(cluster.leader()));
@@ -68,11 +78,11 @@ fn all_nodes_killed_at_once_come_back_with_everything() {
             cluster.start_node(position);
         }
         let leader = cluster.leader();
-        records.iter().for_each(|record| drop(record.check(&mut cluster.client(leader))));
+        check_all(&records, &cluster, leader);
     }
     cluster.wait_converged();
     for position in cluster.positions() {
-        records.iter().for_each(|record| drop(record.check(&mut cluster.client(position))));
+        check_all(&records, &cluster, position);
     }
 }
 

@@ -12,12 +12,13 @@ fn page(client: &mut Client, command: &[&str]) -> (String, Vec<String>) {
     (text(&cursor), elements(keys).iter().map(text).collect())
 }
 
-/// All keys that a whole SCAN yields; the client of each page is chosen by `client`.
-fn scan<'a>(mut client: impl FnMut(usize) -> &'a mut Client, options: &[&str]) -> Vec<String> {
+/// All keys that a whole SCAN yields; clients take turns, page by page.
+fn scan(clients: &mut [Client], options: &[&str]) -> Vec<String> {
     let (mut cursor, mut found) = ("0".to_owned(), Vec::new());
     for number in 0.. {
         let command: Vec<&str> = ["SCAN", &cursor].into_iter().chain(options.iter().copied()).collect();
-        let (next, keys) = page(client(number), &command);
+        let turn = number % clients.len();
+        let (next, keys) = page(&mut clients[turn], &command);
         found.extend(keys);
         cursor = next;
         if cursor == "0" {
@@ -56,12 +57,12 @@ fn a_scan_finds_every_key_that_stays() {
                 client.pipeline(commands).expect("the node answers");
             }
         });
-        let mut client = node.client();
+        let mut client = [node.client()];
         for _ in 0..5 {
-            let found: BTreeSet<String> = scan(|_| &mut client, &["COUNT", "50"]).into_iter().collect();
+            let found: BTreeSet<String> = scan(&mut client, &["COUNT", "50"]).into_iter().collect();
             let missing: Vec<_> = stable.difference(&found).collect();
             assert!(missing.is_empty(), "{} keys that stayed were not found, such as {:?}", missing.len(), missing[0]);
-            let matched: BTreeSet<String> = scan(|_| &mut client, &["MATCH", "stable:1*", "COUNT", "500"]).into_iter().collect();
+            let matched: BTreeSet<String> = scan(&mut client, &["MATCH", "stable:1*", "COUNT", "500"]).into_iter().collect();
             assert!(matched == stable.iter().filter(|key| key.starts_with("stable:1")).cloned().collect());
         }
         stop.store(true, Ordering::Relaxed);
@@ -74,21 +75,7 @@ fn a_cursor_holds_on_every_node_and_over_the_end_of_the_leader() {
     let stable = stable_keys(1_000);
     write_all(&mut cluster.client(0), &stable);
     let mut clients: Vec<Client> = cluster.positions().map(|position| cluster.client(position)).collect();
-    let mut turn = clients.iter_mut().map(Some).collect::<Vec<_>>();
-    let found = {
-        let mut cursor = "0".to_owned();
-        let mut found = Vec::new();
-        for number in 0.. {
-            let client = turn[number % 3].as_deref_mut().expect("three clients");
-            let (next, keys) = page(client, &["SCAN", &cursor, "COUNT", "20"]);
-            found.extend(keys);
-            cursor = next;
-            if cursor == "0" {
-                break;
-            }
-        }
-        found
-    };
+    let found = scan(&mut clients, &["COUNT", "20"]);
     assert_eq!(found.len(), stable.len(), "without changes every key is found once");
     assert!(found.into_iter().collect::<BTreeSet<_>>() == stable);
 

@@ -79,7 +79,7 @@ fn keys_and_values_are_any_bytes() {
 #[test]
 fn a_value_of_32_mib_is_stored() {
     let mut node = Node::alone(&[]);
-    let value: Vec<u8> = (0..32_u32 << 20).map(|position| (position * position >> 7) as u8).collect();
+    let value: Vec<u8> = (0..32_u32 << 20).map(|position| (position.wrapping_mul(position) >> 7) as u8).collect();
     node.client().set("large", &value);
     assert!(node.client().get("large").is_some_and(|found| found == value), "all bytes are there");
     node.kill();
