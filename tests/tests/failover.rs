@@ -134,10 +134,12 @@ fn a_paused_leader_is_replaced_and_serves_nothing_stale_afterwards() {
 #[test]
 fn histories_over_kills_and_pauses_are_linearizable() {
     let mut cluster = Cluster::start(3);
+    let t0 = Instant::now();
     let clients = Clients::start("counter", &cluster.addresses(), 2);
     let progress = Load::on("progress", cluster.addresses(), 2);
     for fault in 0..4 {
         progress.wait_for(30);
+        eprintln!("{:?} fault {fault}", t0.elapsed());
         let leader = cluster.leader();
         let began = Instant::now();
         if fault % 2 == 0 {
@@ -148,7 +150,9 @@ fn histories_over_kills_and_pauses_are_linearizable() {
         // The new leader has answered; the old one comes back while others hold its place.
         let elsewhere = cluster.others(leader);
         eventually("another node leads", || cluster.leader_now().filter(|position| elsewhere.contains(position)));
+        eprintln!("{:?} other leads", t0.elapsed());
         progress.wait_acknowledged_after(began);
+        eprintln!("{:?} acked", t0.elapsed());
         if fault % 2 == 0 {
             cluster.bring_back(leader);
         } else {
@@ -156,8 +160,11 @@ fn histories_over_kills_and_pauses_are_linearizable() {
             cluster.wait_caught_up(leader);
         }
     }
+        eprintln!("{:?} end", t0.elapsed());
     let record = progress.stop();
+        eprintln!("{:?} progress stopped {:?} {}", t0.elapsed(), record.errors(), record.unanswered());
     let events = clients.stop();
+        eprintln!("{:?} clients stopped", t0.elapsed());
     cluster.wait_converged();
     record.check(&mut cluster.client(0));
     history::check(&events).unwrap_or_else(|problem| panic!("{} operations are not linearizable: {problem}", events.len()));

@@ -4,6 +4,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 
 use raft::eraftpb::{ConfState, Entry};
@@ -12,6 +13,7 @@ use raftlog::log::LogPosition;
 use tokio::sync::oneshot;
 
 use super::core::{Halt, Reached, RunId, StateMachine, TrackedRun};
+use super::handle::Shared;
 use super::request::RunResult;
 use super::shell::{Completions, stop_process};
 use super::storage::{self, SnapshotFiles};
@@ -43,14 +45,30 @@ pub(super) struct ApplyWorker {
     pub(super) data: Arc<dyn Engine>,
     pub(super) tasks: Receiver<ApplyTask>,
     pub(super) completions: Arc<Completions>,
+    shared: Arc<Shared>,
     entries: VecDeque<Entry>,
     waiting_for_configuration: bool,
     clients: HashMap<RunId, oneshot::Sender<RunResult>>,
 }
 
 impl ApplyWorker {
-    pub(super) fn new(machine: StateMachine, data: Arc<dyn Engine>, tasks: Receiver<ApplyTask>, completions: Arc<Completions>) -> Self {
-        Self { machine, data, tasks, completions, entries: VecDeque::new(), waiting_for_configuration: false, clients: HashMap::new() }
+    pub(super) fn new(
+        machine: StateMachine,
+        data: Arc<dyn Engine>,
+        tasks: Receiver<ApplyTask>,
+        completions: Arc<Completions>,
+        shared: Arc<Shared>,
+    ) -> Self {
+        Self {
+            machine,
+            data,
+            tasks,
+            completions,
+            shared,
+            entries: VecDeque::new(),
+            waiting_for_configuration: false,
+            clients: HashMap::new(),
+        }
     }
 
     /// Works until the node is gone.
@@ -80,7 +98,7 @@ impl ApplyWorker {
             ApplyTask::Configure(configuration) => {
                 self.machine.configure(&mut self.entries, &configuration)?;
                 self.waiting_for_configuration = false;
-                self.completions.applied(self.machine.take_applied());
+                self.publish();
             }
             ApplyTask::Install(files, position) => {
                 assert!(self.entries.is_empty(), "a snapshot is installed when nothing else is under way");
@@ -97,10 +115,16 @@ impl ApplyWorker {
         Ok(())
     }
 
+    /// What is written can be read, and the core may count on it.
+    fn publish(&mut self) {
+        self.shared.alone.applied.store(self.machine.applied().position.index, Ordering::Release);
+        self.completions.applied(self.machine.take_applied());
+    }
+
     fn apply(&mut self) -> Result<(), Halt> {
         if !self.waiting_for_configuration && !self.entries.is_empty() {
             let reached = self.machine.apply(&mut self.entries)?;
-            self.completions.applied(self.machine.take_applied());
+            self.publish();
             if let Reached::Change(change) = reached {
                 self.waiting_for_configuration = true;
                 self.completions.change_reached(change);

@@ -25,7 +25,7 @@ use super::core::{
     AdminRequest, Applied, Core, CoreConfig, Effect, GROUP, JoinAnswer, Lane, Member, Members, NewRun, Now, ReadId, RequestId, RunId,
     SnapshotContents, StateMachine, TrackedRun, read_snapshot_contents,
 };
-use super::handle::{MemberStatus, NodeHandle, NodeStatus, Role, Shared};
+use super::handle::{Alone, MemberStatus, NodeHandle, NodeStatus, Role, Shared};
 use super::log_writer::{LogTask, LogWriter};
 use super::request::{Request, RunResult};
 use super::storage::{Identity, SnapshotFiles, Storage};
@@ -292,16 +292,17 @@ pub fn start(
     let (apply_sender, apply_tasks) = sync_channel(TASKS_MAX);
     let writer =
         LogWriter { engine: log, high_water, tasks: log_tasks, network: Arc::clone(&network), completions: Arc::clone(&completions) };
-    let worker = ApplyWorker::new(machine, Arc::clone(&data), apply_tasks, Arc::clone(&completions));
     let status = status(&core, &identity, &members);
     let shared = Arc::new(Shared {
         data: Arc::clone(&data),
         status: RwLock::new(Arc::new(status)),
         serve_from,
+        alone: Alone::default(),
         disk_is_full: AtomicBool::new(false),
         network: Arc::clone(&network),
         config,
     });
+    let worker = ApplyWorker::new(machine, Arc::clone(&data), apply_tasks, Arc::clone(&completions), Arc::clone(&shared));
     let shell = Shell {
         core,
         identity,
@@ -421,7 +422,11 @@ impl Shell {
         }
         // Applying effects can make more of them, but only through events.
         let leader_before = self.shared.status().leader_id;
-        for effect in self.core.effects() {
+        let effects = self.core.effects();
+        let alone = &self.shared.alone;
+        alone.commit.store(self.core.group().commit_index(), Ordering::Release);
+        alone.leads.store(self.core.leads_alone(), Ordering::Release);
+        for effect in effects {
             self.carry_out(effect);
         }
         if self.core.group().leader() != leader_before {

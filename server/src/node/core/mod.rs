@@ -118,7 +118,7 @@ pub enum Effect {
 }
 
 /// Persists on their way to the disk before the next proposal waits: batches grow while the disk is busy.
-const PERSISTS_IN_FLIGHT_MAX: usize = 2;
+const PERSISTS_IN_FLIGHT_MAX: usize = 1;
 /// Committed and unapplied entries, in number, before proposals wait.
 const UNAPPLIED_ENTRIES_MAX: u64 = 256;
 /// Least time between two looks at truncation, membership and leftovers.
@@ -661,6 +661,12 @@ impl Core {
     #[must_use]
     pub fn applied_state(&self) -> &Applied {
         &self.applied
+    }
+
+    /// Whether this node leads as the only voter and nothing is under way that could change that.
+    #[must_use]
+    pub fn leads_alone(&self) -> bool {
+        self.group.can_serve_reads() && self.group.is_sole_voter() && !self.group.has_pending_change()
     }
 
     /// Whether this node leads.

@@ -1,0 +1,239 @@
+//! Members that join, leave, come back empty, or come back as something they are not.
+
+use std::fs;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use redraft_tests::client::{integer, ok};
+use redraft_tests::node::wait_status;
+use redraft_tests::{Client, Cluster, Load, Role, Value, eventually};
+
+/// Exit code of a node that must not be started again.
+const DO_NOT_RESTART: i32 = 3;
+/// Length of a fault: a leader looks once per election timeout whom it has heard of, so after two it misses who is gone.
+const MISSED: Duration = Duration::from_secs(3);
+
+/// RAFT commands answer `TRYAGAIN` while the group is at something else.
+#[track_caller]
+fn raft(client: &mut Client, args: &[&str]) {
+    eventually("the change is accepted", || match client.ask(args) {
+        Value::Error(text) if text.starts_with("TRYAGAIN") || text.starts_with("CLUSTERDOWN") => None,
+        Value::Error(text) => panic!("{args:?}: {text}"),
+        reply => Some(reply),
+    });
+}
+
+/// Waits until the members are as many voters and learners as given, as all nodes that run see it.
+#[track_caller]
+fn wait_members(cluster: &Cluster, voters: usize, learners: usize) {
+    eventually("the members are as they should be", || {
+        let right = |status: &redraft_tests::RaftStatus| {
+            let found = status.voters().len();
+            (found, status.members.len() - found) == (voters, learners)
+        };
+        cluster.statuses().iter().all(|(_, status)| right(status)).then_some(())
+    });
+}
+
+#[test]
+fn a_wiped_follower_comes_back_as_a_new_node() {
+    let mut cluster = Cluster::start(3);
+    let (leader, wiped) = (cluster.leader(), cluster.followers()[0]);
+    let before = cluster[wiped].status();
+    let load = Load::on("load", cluster.addresses_of(&cluster.others(wiped)), 3);
+    load.wait_for(50);
+    cluster[wiped].kill();
+    cluster[wiped].wipe();
+    cluster.start_node(wiped);
+    let after = wait_status(&cluster[wiped], "it votes again", |status| {
+        status.voters().len() == 3 && status.voters().contains(&status.node_id) && status.members.len() == 3
+    });
+    assert_eq!(after.cluster_id, before.cluster_id, "it founds no cluster of its own");
+    assert_ne!(after.node_id, before.node_id, "it is another node");
+    assert!(!after.voters().contains(&before.node_id), "its predecessor is gone");
+    load.wait_for(50);
+    let record = load.stop();
+    record.check_no_errors();
+    cluster.wait_converged();
+    record.check(&mut cluster.client(wiped));
+    // Its vote counts: with it, the old leader can be lost.
+    cluster[leader].kill();
+    record.check(&mut cluster.client(wiped));
+}
+
+#[test]
+fn wiped_leaders_one_after_the_other_lose_nothing() {
+    let mut cluster = Cluster::start(3);
+    let load = Load::on("load", cluster.addresses(), 3);
+    for _ in 0..3 {
+        load.wait_for(50);
+        let leader = cluster.leader();
+        cluster[leader].kill();
+        cluster[leader].wipe();
+        cluster.start_node(leader);
+        wait_status(&cluster[leader], "it votes again", |status| {
+            status.voters().contains(&status.node_id) && status.voters().len() == 3 && status.members.len() == 3
+        });
+        cluster.wait_caught_up(leader);
+    }
+    let record = load.stop();
+    cluster.wait_converged();
+    for position in cluster.positions() {
+        record.check(&mut cluster.client(position));
+    }
+}
+
+#[test]
+fn a_fourth_node_learns_and_serves() {
+    let mut cluster = Cluster::start(3);
+    let load = Load::on("load", cluster.addresses(), 3);
+    load.wait_for(100);
+    let fourth = cluster.add_node();
+    wait_members(&cluster, 3, 1);
+    cluster.wait_caught_up(fourth);
+    assert_eq!(cluster[fourth].status().role, Role::Learner);
+    let (mut writer, mut reader) = (cluster.client(0), cluster.client(fourth));
+    for _ in 0..100 {
+        let value = writer.incr("n");
+        assert_eq!(reader.must(&["GET", "n"]), redraft_tests::client::bulk(value.to_string()), "its reads are linearizable");
+    }
+    assert_eq!(reader.incr("n"), 101, "and it takes writes");
+    let record = load.stop();
+    record.check_no_errors();
+    record.check(&mut reader);
+}
+
+#[test]
+fn a_node_alone_grows_to_three_under_load() {
+    let mut cluster = Cluster::start(1);
+    let load = Load::on("load", cluster.addresses(), 3);
+    load.wait_for(100);
+    cluster.add_node();
+    wait_members(&cluster, 1, 1);
+    cluster.add_node();
+    wait_members(&cluster, 3, 0);
+    load.wait_for(100);
+    let record = load.stop();
+    record.check_no_errors();
+    cluster.wait_converged();
+    cluster[0].kill();
+    record.check(&mut cluster.client(2));
+}
+
+#[test]
+fn a_removed_follower_leaves_and_a_learner_takes_its_place() {
+    let mut cluster = Cluster::start(3);
+    let spare = cluster.add_node();
+    let (leader, removed) = (cluster.leader(), *cluster.followers().iter().find(|follower| **follower != spare).expect("a voter"));
+    let removed_id = cluster.node_id(removed);
+    let load = Load::on("load", cluster.addresses_of(&cluster.others(removed)), 3);
+    load.wait_for(50);
+    // Asked at a node that does not lead.
+    raft(&mut cluster.client(spare), &["RAFT", "REMOVE", &removed_id.to_string()]);
+    let status = cluster[removed].wait_end();
+    assert_eq!(status.code(), Some(DO_NOT_RESTART), "a removed node ends");
+    assert!(cluster[removed].log().contains("removed"), "and says why");
+    wait_members(&cluster, 3, 0);
+    let status = cluster[leader].status();
+    assert!(status.voters().contains(&cluster.node_id(spare)) && !status.voters().contains(&removed_id));
+    load.wait_for(50);
+    let record = load.stop();
+    record.check_no_errors();
+
+    // It is told so again, and with --rejoin it is a new node.
+    cluster.start_node(removed);
+    assert_eq!(cluster[removed].wait_end().code(), Some(DO_NOT_RESTART));
+    cluster[removed].add_flags(&["--rejoin"]);
+    cluster.start_node(removed);
+    wait_members(&cluster, 3, 1);
+    assert_ne!(cluster.node_id(removed), removed_id);
+    cluster.wait_caught_up(removed);
+    record.check(&mut cluster.client(removed));
+}
+
+#[test]
+fn a_removed_leader_hands_over_first() {
+    let mut cluster = Cluster::start(3);
+    let leader = cluster.leader();
+    let leader_id = cluster.node_id(leader);
+    let others = cluster.others(leader);
+    let load = Load::on("load", cluster.addresses_of(&others), 3);
+    load.wait_for(50);
+    raft(&mut cluster.client(others[0]), &["RAFT", "REMOVE", &leader_id.to_string()]);
+    assert_eq!(cluster[leader].wait_end().code(), Some(DO_NOT_RESTART), "the removed leader ends");
+    load.wait_for(100);
+    let record = load.stop();
+    record.check_no_errors();
+    assert!(others.contains(&cluster.leader()));
+    wait_members(&cluster, 2, 0);
+    record.check(&mut cluster.client(others[1]));
+}
+
+#[test]
+fn removals_that_make_no_sense_are_refused() {
+    let mut cluster = Cluster::start(3);
+    let mut client = cluster.client(cluster.leader());
+    assert!(client.refused(&["RAFT", "REMOVE", "99"]).contains("99"));
+    assert_eq!(client.refused(&["RAFT", "REMOVE", "nobody"]), "ERR node id must be a positive integer");
+    assert!(client.refused(&["RAFT", "TRANSFER", "99"]).contains("99"));
+    // One of the two others is down: without the third, the rest could not go on.
+    let followers = cluster.followers();
+    let third = cluster.node_id(followers[1]).to_string();
+    cluster[followers[0]].kill();
+    thread::sleep(MISSED);
+    let refusal = client.refused(&["RAFT", "REMOVE", &third]);
+    assert!(refusal.starts_with("TRYAGAIN "), "{refusal}");
+    client.set("k", "the group goes on");
+}
+
+#[test]
+fn leadership_is_transferred_without_an_error() {
+    let cluster = Cluster::start(3);
+    let load = Load::on("load", cluster.addresses(), 4);
+    for _ in 0..6 {
+        load.wait_for(30);
+        let target = cluster.followers()[0];
+        let target_id = cluster.node_id(target).to_string();
+        raft(&mut cluster.client(cluster.leader()), &["RAFT", "TRANSFER", &target_id]);
+        assert_eq!(cluster.leader(), target);
+    }
+    let record = load.stop();
+    record.check_no_errors();
+    let totals = record.check(&mut cluster.client(0));
+    assert_eq!(totals.counter, totals.increments);
+}
+
+#[test]
+fn an_old_copy_of_a_directory_is_not_let_in() {
+    let mut cluster = Cluster::start(3);
+    let node = cluster.followers()[0];
+    cluster.client(node).set("k", "1");
+    cluster[node].stop();
+    let copy = cluster[node].dir().with_extension("copy");
+    copy_dir(cluster[node].dir(), &copy);
+    cluster.bring_back(node);
+    cluster.client(node).set("k", "2");
+    cluster[node].kill();
+    fs::remove_dir_all(cluster[node].dir()).expect("the directory can be removed");
+    fs::rename(&copy, cluster[node].dir()).expect("the copy can take its place");
+    // Its log and its vote are of the past: as a voter, it could undo what it once agreed to.
+    cluster.start_node(node);
+    assert_eq!(cluster[node].wait_end().code(), Some(DO_NOT_RESTART), "the copy ends");
+    let mut client = cluster.client(cluster.leader());
+    assert_eq!(client.must(&["SET", "k", "3"]), ok());
+    assert_eq!(integer(&client.must(&["GET", "k"])), 3);
+}
+
+fn copy_dir(from: &Path, to: &Path) {
+    fs::create_dir(to).expect("a directory can be created");
+    for entry in fs::read_dir(from).expect("the directory can be read") {
+        let path = entry.expect("the directory can be read").path();
+        let target = to.join(path.file_name().expect("an entry has a name"));
+        if path.is_dir() {
+            copy_dir(&path, &target);
+        } else {
+            fs::copy(&path, &target).expect("the file can be copied");
+        }
+    }
+}
