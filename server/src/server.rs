@@ -179,10 +179,10 @@ async fn start(config: Arc<Config>) -> Result<Running, ServerError> {
 
     let network = PeerNetwork::new(options, gate.clone(), peer_events);
     let peers = Arc::new(Peers { network, gate, client, node_id: own.node_id, members: RwLock::default(), runtime: Handle::current() });
-    let (events, received) = shell::events();
+    let events = Events::new();
     let node = {
         let (events, network, config) = (events.clone(), Arc::<Peers>::clone(&peers), Arc::clone(&config));
-        let started = tokio::task::spawn_blocking(move || shell::start(storage, config, events, received, network, rand::random()));
+        let started = tokio::task::spawn_blocking(move || shell::start(storage, config, events, network, rand::random()));
         started.await.map_err(cannot_start)?.map_err(|error| ServerError::DoNotRestart(error.to_string()))?
     };
     tokio::spawn(pump(peer_received, events, node.clone(), Arc::clone(&peers)));
@@ -238,9 +238,10 @@ async fn hand_over(node: &NodeHandle) {
     if node.status().role != Role::Leader {
         return;
     }
-    node.resign().await;
     let handed = async {
         while node.status().role == Role::Leader && node.status().members.iter().filter(|member| member.voter).count() > 1 {
+            // Once per election timeout all peers look silent for a moment, so one request may find nobody.
+            node.resign().await;
             tokio::time::sleep(POLL).await;
         }
     };

@@ -122,6 +122,14 @@ pub enum EngineError {
     Io(String),
 }
 
+impl EngineError {
+    /// Whether the disk had no room, which may change.
+    #[must_use]
+    pub fn is_disk_full(&self) -> bool {
+        matches!(self, Self::Io(text) if text.contains("No space left on device"))
+    }
+}
+
 /// The result of an engine call.
 pub type EngineResult<T> = Result<T, EngineError>;
 

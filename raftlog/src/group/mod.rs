@@ -37,6 +37,9 @@ pub struct GroupConfig {
 /// Messages on their way to one follower before an acknowledgement.
 const INFLIGHT_MESSAGES_MAX: usize = 128;
 
+/// Bytes of committed entries handed out and not yet applied, beyond which the group does nothing more until apply has caught up.
+const UNAPPLIED_BYTES_MAX: usize = 384 << 20;
+
 /// What has to be done after events.
 #[derive(Debug, Default)]
 pub struct Effects {
@@ -68,13 +71,26 @@ pub enum NotProposed {
     ChangePending,
 }
 
+/// A ready on its way to the disk.
+struct Unpersisted {
+    number: u64,
+    /// The last index that is durable with it.
+    last: u64,
+    must_sync: bool,
+}
+
 /// A Raft group's driver.
 pub struct Group {
     raw: RawNode<LogStore>,
     config: GroupConfig,
-    /// Numbers of readies handed out and not yet persisted, with the last index each one makes durable.
-    unpersisted: VecDeque<(u64, u64)>,
+    /// Readies handed out and not yet persisted.
+    unpersisted: VecDeque<Unpersisted>,
     persisted_index: u64,
+    /// Number of the last ready that changed term or vote, until it is durable: no message leaves before.
+    held_until: Option<u64>,
+    /// Last index and bytes of the committed entries handed out and not yet applied.
+    handed_out: VecDeque<(u64, usize)>,
+    handed_out_bytes: usize,
     applied: u64,
     /// Highest index handed out to apply.
     applying: u64,
@@ -116,6 +132,9 @@ impl Group {
             config,
             unpersisted: VecDeque::new(),
             persisted_index,
+            held_until: None,
+            handed_out: VecDeque::new(),
+            handed_out_bytes: 0,
             applied,
             applying: applied,
             installing: false,
@@ -207,16 +226,14 @@ impl Group {
 
     /// The persist with this number, and all before it, are durable.
     pub fn persisted(&mut self, number: u64) {
-        while let Some((first, index)) = self.unpersisted.front().copied()
-            && first <= number
-        {
-            self.unpersisted.pop_front();
+        while let Some(ready) = self.unpersisted.pop_front_if(|ready| ready.number <= number) {
             // A later ready may have replaced a suffix; what counts is what is durable now.
-            self.persisted_index = index;
+            self.persisted_index = ready.last;
         }
         if self.unpersisted.is_empty() {
             self.installing = false;
         }
+        self.held_until.take_if(|held| *held <= number);
         self.raw.on_persist_ready(number);
         self.settle();
     }
@@ -226,6 +243,9 @@ impl Group {
         assert!(index <= self.applying, "only what was handed out is applied");
         if index > self.applied {
             self.applied = index;
+            while let Some((_, bytes)) = self.handed_out.pop_front_if(|(last, _)| *last <= index) {
+                self.handed_out_bytes -= bytes;
+            }
             self.raw.advance_apply_to(index);
             self.settle();
         }
@@ -254,13 +274,13 @@ impl Group {
 
     /// How the sending of a snapshot ended. Without this report replication to the peer would stand still.
     pub fn report_snapshot(&mut self, peer: u64, sent: Result<(), ()>) {
-        self.raw.mut_store().offer_snapshot(None);
+        self.raw.mut_store().offer_snapshot(peer, None);
         self.raw.report_snapshot(peer, if sent.is_ok() { SnapshotStatus::Finish } else { SnapshotStatus::Failure });
     }
 
     /// A snapshot for a peer was generated; raft sends it with its next message to that peer.
     pub fn snapshot_generated(&mut self, peer: u64, snapshot: Snapshot) {
-        self.raw.mut_store().offer_snapshot(Some((peer, snapshot)));
+        self.raw.mut_store().offer_snapshot(peer, Some(snapshot));
     }
 
     /// Forgets log entries up to `index`, as far as they are applied. Returns the range the log writer has to delete.
@@ -284,7 +304,11 @@ impl Group {
         let mut effects = Effects::default();
         while !self.installing && self.raw.has_ready() {
             // A snapshot is taken over alone: nothing may be on its way to the log or the data.
-            if self.raw.snap().is_some() && (!self.unpersisted.is_empty() || self.applied < self.applying) {
+            if self.raw.snap().is_some() && !self.is_quiet() {
+                break;
+            }
+            // Apply does not keep up: acknowledging more would only fill the memory.
+            if self.handed_out_bytes > UNAPPLIED_BYTES_MAX {
                 break;
             }
             self.take_ready(&mut effects);
@@ -301,14 +325,18 @@ impl Group {
         if let Some(hard_state) = ready.hs() {
             let before = self.raw.store().hard_state();
             if hard_state.term != before.term || hard_state.vote != before.vote {
-                // A sole voter leads in the step in which it campaigns: its first messages must not leave before its new term is durable,
-                // or a crash would let it use the term twice.
-                persist.messages.append(&mut messages);
+                self.held_until = Some(persist.number);
             }
             persist.hard_state = Some(hard_state.clone());
             self.raw.mut_store().set_hard_state(hard_state.clone());
         }
-        effects.messages.append(&mut messages);
+        // A sole voter leads in the step in which it campaigns: none of its messages may leave before its new term is durable, or a crash
+        // would let it use the term twice.
+        if self.held_until.is_some() {
+            persist.messages.append(&mut messages)
+        } else {
+            effects.messages.append(&mut messages)
+        }
         persist.messages.append(&mut ready.take_persisted_messages());
 
         if !ready.snapshot().is_empty() {
@@ -329,10 +357,14 @@ impl Group {
         let committed = ready.take_committed_entries();
         if let Some(last) = committed.last() {
             self.applying = last.index;
+            let bytes = committed.iter().map(|entry| entry.data.len()).sum();
+            self.handed_out.push_back((last.index, bytes));
+            self.handed_out_bytes += bytes;
         }
         effects.committed.extend(committed);
 
-        self.unpersisted.push_back((persist.number, self.raw.store().last()));
+        let last = self.raw.store().last();
+        self.unpersisted.push_back(Unpersisted { number: persist.number, last, must_sync: persist.must_sync });
         effects.persists.push(persist);
         self.raw.advance_append_async(ready);
     }
@@ -392,16 +424,29 @@ impl Group {
         self.raw.raft.raft_log.committed
     }
 
+    /// Index of the last entry, proposed ones included.
+    #[must_use]
+    pub fn last_index(&self) -> u64 {
+        self.raw.raft.raft_log.last_index()
+    }
+
+    /// Whether nothing is on its way to the log or the data. A snapshot may be stepped only then: raft takes over its configuration in that
+    /// step, and a configuration change from before it must not be applied on top.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.unpersisted.is_empty() && self.applied == self.applying && !self.installing
+    }
+
     /// Highest index applied.
     #[must_use]
     pub fn applied_index(&self) -> u64 {
         self.applied
     }
 
-    /// Persists handed out and not yet durable.
+    /// Persists handed out that wait for the disk.
     #[must_use]
-    pub fn persists_in_flight(&self) -> usize {
-        self.unpersisted.len()
+    pub fn syncs_in_flight(&self) -> usize {
+        self.unpersisted.iter().filter(|ready| ready.must_sync).count()
     }
 
     /// Whether leadership is being handed over.

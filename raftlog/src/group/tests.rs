@@ -163,6 +163,12 @@ fn a_sole_voter_sends_nothing_of_a_new_term_before_it_is_durable() {
     assert!(effects.messages.is_empty());
     assert!(effects.persists.iter().any(|persist| persist.must_sync && !persist.messages.is_empty()));
     assert!(!group.can_serve_reads() && effects.committed.is_empty());
+    // Not even a heartbeat of a later turn may leave.
+    for _ in 0..5 {
+        group.tick();
+    }
+    let later = group.effects();
+    assert!(later.messages.is_empty() && later.persists.iter().any(|persist| !persist.messages.is_empty()));
     let last = effects.persists.last().expect("the new term is persisted").number;
     group.persisted(last);
     assert_eq!(group.effects().committed.len(), 1);

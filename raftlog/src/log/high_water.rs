@@ -30,6 +30,14 @@ impl HighWater {
         Ok((Self { file }, bound))
     }
 
+    /// The log is about to be cut to `position`: a higher bound must not survive that, so this one is durable when it returns.
+    /// # Errors
+    /// Those of writing and syncing the file.
+    pub fn lower(&self, position: LogPosition) -> std::io::Result<()> {
+        self.raise(position)?;
+        self.file.sync_data()
+    }
+
     /// Remembers that the log is durable up to `position`.
     /// # Errors
     /// Those of writing the file.

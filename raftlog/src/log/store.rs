@@ -5,7 +5,7 @@
 //! them all that are not yet both stored and applied.
 
 use std::cell::Cell;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
@@ -50,8 +50,8 @@ pub struct LogStore {
     cache_bytes: usize,
     /// Highest index known to be stored and applied: up to here the cache may forget.
     settled: u64,
-    /// A generated snapshot waiting to be sent, by peer; taken by the next `snapshot` call for it.
-    ready_snapshot: Option<(u64, Snapshot)>,
+    /// Generated snapshots waiting to be sent, by peer.
+    offered_snapshots: BTreeMap<u64, Snapshot>,
     /// The peer that raft wants a snapshot for, until the group picks the wish up.
     wanted_snapshot: Cell<Option<u64>>,
 }
@@ -80,7 +80,7 @@ impl LogStore {
             cache: VecDeque::new(),
             cache_bytes: 0,
             settled: applied.index,
-            ready_snapshot: None,
+            offered_snapshots: BTreeMap::new(),
             wanted_snapshot: Cell::new(None),
         };
         store.load_entries()?;
@@ -283,8 +283,11 @@ impl LogStore {
     }
 
     /// Offers a generated snapshot for a peer, or takes the last offer back.
-    pub(crate) fn offer_snapshot(&mut self, offer: Option<(u64, Snapshot)>) {
-        self.ready_snapshot = offer;
+    pub(crate) fn offer_snapshot(&mut self, peer: u64, offer: Option<Snapshot>) {
+        match offer {
+            Some(snapshot) => self.offered_snapshots.insert(peer, snapshot),
+            None => self.offered_snapshots.remove(&peer),
+        };
     }
 
     fn push(&mut self, entry: Entry) {
@@ -356,11 +359,9 @@ impl Storage for LogStore {
     }
 
     fn snapshot(&self, request_index: u64, to: u64) -> raft::Result<Snapshot> {
-        match &self.ready_snapshot {
+        match self.offered_snapshots.get(&to) {
             // An older one would leave a gap between it and the first entry of the log.
-            Some((peer, snapshot)) if *peer == to && snapshot.get_metadata().index >= request_index.max(self.truncated.index) => {
-                Ok(snapshot.clone())
-            }
+            Some(snapshot) if snapshot.get_metadata().index >= request_index.max(self.truncated.index) => Ok(snapshot.clone()),
             _ => {
                 self.wanted_snapshot.set(Some(to));
                 Err(StorageError::SnapshotTemporarilyUnavailable.into())

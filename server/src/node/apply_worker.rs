@@ -14,21 +14,23 @@ use tokio::sync::oneshot;
 
 use super::core::{Halt, Reached, RunId, StateMachine, TrackedRun};
 use super::handle::Shared;
+use super::replies::{Answer, Replies};
 use super::request::RunResult;
-use super::shell::{Completions, stop_process};
+use super::shell::{Completions, stop_for, stop_process};
 use super::storage::{self, SnapshotFiles};
+
+/// A run and the client who waits for its replies.
+pub(super) type ClientRun = (TrackedRun, oneshot::Sender<RunResult>);
 
 /// Tasks taken together, so that their entries share a batch.
 const TURN_TASKS_MAX: usize = 256;
 
 /// What the worker does.
 pub(super) enum ApplyTask {
-    /// The replies of this run are wanted.
-    Track(TrackedRun, oneshot::Sender<RunResult>),
     /// The client of the run with this sequence waits no longer.
     GiveUp(u64),
-    /// Committed entries.
-    Apply(Vec<Entry>),
+    /// Runs whose replies are wanted, and committed entries.
+    Apply(Vec<ClientRun>, Vec<Entry>),
     /// The configuration that follows the change at which apply stopped.
     Configure(ConfState),
     /// Replace the data by a snapshot's.
@@ -49,6 +51,8 @@ pub(super) struct ApplyWorker {
     entries: VecDeque<Entry>,
     waiting_for_configuration: bool,
     clients: HashMap<RunId, oneshot::Sender<RunResult>>,
+    answers: Vec<Answer>,
+    replies: Replies,
 }
 
 impl ApplyWorker {
@@ -58,17 +62,10 @@ impl ApplyWorker {
         tasks: Receiver<ApplyTask>,
         completions: Arc<Completions>,
         shared: Arc<Shared>,
+        replies: Replies,
     ) -> Self {
-        Self {
-            machine,
-            data,
-            tasks,
-            completions,
-            shared,
-            entries: VecDeque::new(),
-            waiting_for_configuration: false,
-            clients: HashMap::new(),
-        }
+        let (entries, clients, answers) = (VecDeque::new(), HashMap::new(), Vec::new());
+        Self { machine, data, tasks, completions, shared, entries, waiting_for_configuration: false, clients, answers, replies }
     }
 
     /// Works until the node is gone.
@@ -76,25 +73,31 @@ impl ApplyWorker {
         while let Ok(first) = self.tasks.recv() {
             let tasks: Vec<_> = std::iter::once(first).chain(self.tasks.try_iter().take(TURN_TASKS_MAX)).collect();
             for task in tasks {
-                if let Err(error) = self.carry_out(task) {
-                    // Another replica may be fine; this one must not serve or vote on.
-                    stop_process(&format!("apply cannot go on: {error}"));
-                }
+                self.check(|worker| worker.carry_out(task));
             }
-            if let Err(error) = self.apply() {
-                stop_process(&format!("apply cannot go on: {error}"));
-            }
+            self.check(Self::apply);
+        }
+    }
+
+    /// Another replica may be fine; this one must not serve or vote on.
+    fn check(&mut self, step: impl FnOnce(&mut Self) -> Result<(), Halt>) {
+        match step(self) {
+            Ok(()) => {}
+            Err(Halt::Engine(error)) => stop_for(&error, &format!("apply cannot go on: {error}")),
+            Err(error) => stop_process(&format!("apply cannot go on: {error}")),
         }
     }
 
     fn carry_out(&mut self, task: ApplyTask) -> Result<(), Halt> {
         match task {
-            ApplyTask::Track(run, client) => {
-                self.clients.insert(run.id, client);
-                self.machine.track(run);
-            }
             ApplyTask::GiveUp(sequence) => self.machine.give_up(sequence),
-            ApplyTask::Apply(entries) => self.entries.extend(entries),
+            ApplyTask::Apply(runs, entries) => {
+                for (run, client) in runs {
+                    self.clients.insert(run.id, client);
+                    self.machine.track(run);
+                }
+                self.entries.extend(entries);
+            }
             ApplyTask::Configure(configuration) => {
                 self.machine.configure(&mut self.entries, &configuration)?;
                 self.waiting_for_configuration = false;
@@ -102,7 +105,10 @@ impl ApplyWorker {
             }
             ApplyTask::Install(files, position) => {
                 assert!(self.entries.is_empty(), "a snapshot is installed when nothing else is under way");
+                // Readers would see a mixture: those that have begun finish first, others are told to come again.
+                let whole = self.shared.whole.write().expect("no holder of this lock panics");
                 storage::install(self.data.as_ref(), &files, position)?;
+                drop(whole);
                 self.machine.load()?;
                 self.completions.installed(self.machine.take_applied());
             }
@@ -132,10 +138,10 @@ impl ApplyWorker {
         }
         for (id, result) in self.machine.take_replies() {
             if let Some(client) = self.clients.remove(&id) {
-                // A client that has gone away wants no reply.
-                drop(client.send(result));
+                self.answers.push(Answer::Run(client, result));
             }
         }
+        self.replies.send(&mut self.answers);
         Ok(())
     }
 }

@@ -88,6 +88,8 @@ pub(super) struct Shared {
     pub(super) status: RwLock<Arc<NodeStatus>>,
     /// Local reads wait for this applied index after a restart.
     pub(super) serve_from: u64,
+    /// Held for reading by everybody who looks at the data, for writing while a snapshot replaces them.
+    pub(super) whole: RwLock<()>,
     /// What lets a sole voter read without a round.
     pub(super) alone: Alone,
     /// Free space on the data directory's file system is below `disk-reserve`.
@@ -173,7 +175,7 @@ impl NodeHandle {
         let deadline = self.deadline();
         let mut now_ms = match consistency {
             Consistency::Linearizable => Some(self.read_permission(deadline, 0).await?),
-            Consistency::Local if self.status().applied_index < self.shared.serve_from => return Err(RequestError::Loading),
+            Consistency::Local if self.status().applied_index < self.shared.serve_from.max(1) => return Err(RequestError::Loading),
             Consistency::Local => None,
         };
         let mut progress = Evaluation { replies: Vec::with_capacity(run.len()), run };
@@ -183,15 +185,12 @@ impl NodeHandle {
             } else {
                 ViewKind::CachedSnapshot
             };
-            let mut outcome = if kind == ViewKind::CachedSnapshot {
-                progress.advance(self.shared.data.as_ref(), kind, now_ms)
-            } else {
-                Outcome::NeedsDisk
-            };
+            let mut outcome =
+                if kind == ViewKind::CachedSnapshot { progress.advance(&self.shared, kind, now_ms) } else { Outcome::NeedsDisk };
             if matches!(outcome, Outcome::NeedsDisk) {
-                let data = Arc::clone(&self.shared.data);
+                let shared = Arc::clone(&self.shared);
                 let work = tokio::task::spawn_blocking(move || {
-                    let outcome = progress.advance(data.as_ref(), ViewKind::Snapshot, now_ms);
+                    let outcome = progress.advance(&shared, ViewKind::Snapshot, now_ms);
                     (progress, outcome)
                 });
                 (progress, outcome) = work.await.map_err(|_| RequestError::TryAgain("the node is stopping".into()))?;
@@ -200,6 +199,7 @@ impl NodeHandle {
                 Outcome::Complete => return Ok(progress.replies),
                 Outcome::NeedsTime(log_time_ms) => now_ms = Some(self.read_permission(deadline, log_time_ms).await?),
                 Outcome::NeedsDisk => unreachable!("a snapshot view reads the disk"),
+                Outcome::Replaced => return Err(RequestError::Loading),
                 Outcome::Failed(error) => stop_process(&format!("the data cannot be read: {error}")),
             }
         }
@@ -322,13 +322,16 @@ enum Outcome {
     Complete,
     NeedsDisk,
     NeedsTime(u64),
+    /// A snapshot is replacing the data.
+    Replaced,
     Failed(EngineError),
 }
 
 impl Evaluation {
     /// Evaluates the commands that have no reply yet, each on one view.
-    fn advance(&mut self, data: &dyn Engine, kind: ViewKind, now_ms: Option<u64>) -> Outcome {
-        let view = data.view(kind);
+    fn advance(&mut self, shared: &Shared, kind: ViewKind, now_ms: Option<u64>) -> Outcome {
+        let Ok(_whole) = shared.whole.try_read() else { return Outcome::Replaced };
+        let view = shared.data.view(kind);
         let state = match KeyspaceState::load(view.as_ref(), GROUP) {
             Ok(state) => state,
             Err(EngineError::WouldBlock) => return Outcome::NeedsDisk,

@@ -9,7 +9,7 @@ use raftlog::engine::{Engine, EngineError, WriteBatch};
 use raftlog::log::{HighWater, LogPosition, Persist, encode_truncation};
 
 use super::core::{GROUP, raft_frame};
-use super::shell::{Completions, Network, stop_process, wall_ms};
+use super::shell::{Completions, Network, stop_for, wall_ms};
 
 /// Batches are closed at this many tasks, so that the first of them does not wait for ever.
 const BATCH_TASKS_MAX: usize = 1024;
@@ -37,20 +37,16 @@ impl LogWriter {
         while let Ok(first) = self.tasks.recv() {
             let tasks: Vec<_> = std::iter::once(first).chain(self.tasks.try_iter().take(BATCH_TASKS_MAX)).collect();
             if let Err(error) = self.store(&tasks) {
-                stop_process(&format!("the Raft log cannot be written: {error}"));
+                stop_for(&error, &format!("the Raft log cannot be written: {error}"));
             }
-            let mut last = None;
-            for task in tasks {
-                if let LogTask::Persist(persist) = task {
-                    for message in &persist.messages {
-                        let (to, lane, frame) = raft_frame(message, wall_ms());
-                        self.network.send(to, lane, frame);
-                    }
-                    last = Some(persist.number);
-                }
+            let persists = || tasks.iter().filter_map(|task| if let LogTask::Persist(persist) = task { Some(persist) } else { None });
+            // The core has to know what is durable before it can be asked to act on an answer to these messages.
+            if let Some(last) = persists().last() {
+                self.completions.persisted(last.number);
             }
-            if let Some(number) = last {
-                self.completions.persisted(number);
+            for message in persists().flat_map(|persist| &persist.messages) {
+                let (to, lane, frame) = raft_frame(message, wall_ms());
+                self.network.send(to, lane, frame);
             }
         }
     }
@@ -58,17 +54,22 @@ impl LogWriter {
     fn store(&self, tasks: &[LogTask]) -> Result<(), EngineError> {
         let mut batch = WriteBatch::default();
         let mut must_sync = false;
-        let mut durable = None;
+        let (mut durable, mut is_cut) = (None, false);
         for task in tasks {
             match task {
                 LogTask::Persist(persist) => {
                     persist.encode(GROUP, &mut batch);
                     must_sync |= persist.must_sync;
+                    is_cut |= persist.stale_to > 0 || persist.reset.is_some();
                     durable = persist.reset.or(durable);
                     durable = persist.entries.last().map(|entry| LogPosition { index: entry.index, term: entry.term }).or(durable);
                 }
                 LogTask::Truncate(from, to) => encode_truncation(GROUP, *from, *to, &mut batch),
             }
+        }
+        let io = |error: std::io::Error| EngineError::Io(error.to_string());
+        if let Some(position) = durable.filter(|_| is_cut) {
+            self.high_water.lower(position).map_err(io)?;
         }
         if !batch.changes.is_empty() {
             self.engine.write(&batch)?;
@@ -77,7 +78,7 @@ impl LogWriter {
             self.engine.sync()?;
         }
         if let Some(position) = durable {
-            self.high_water.raise(position).map_err(|error| EngineError::Io(error.to_string()))?;
+            self.high_water.raise(position).map_err(io)?;
         }
         Ok(())
     }

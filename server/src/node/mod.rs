@@ -7,6 +7,8 @@ pub mod core;
 pub mod formation;
 mod handle;
 mod log_writer;
+mod mailbox;
+mod replies;
 mod request;
 pub mod shell;
 pub mod storage;

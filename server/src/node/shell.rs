@@ -6,27 +6,29 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, RwLock};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use protobuf::Message as _;
-use raft::eraftpb::{ConfChangeV2, Message, MessageType, Snapshot};
+use raft::eraftpb::{ConfChangeV2, Entry, Message, MessageType, Snapshot};
 use raftlog::engine::{Engine, EngineError, ViewKind};
 use raftlog::group::{Group, GroupConfig};
 use raftlog::log::{LogPosition, LogStore, Persist};
-use raftlog::message::Frame;
+use raftlog::message::{Body, Frame};
 use tokio::sync::oneshot;
 
-use super::apply_worker::{ApplyTask, ApplyWorker};
+use super::apply_worker::{ApplyTask, ApplyWorker, ClientRun};
 use super::core::{
     AdminRequest, Applied, Core, CoreConfig, Effect, GROUP, JoinAnswer, Lane, Member, Members, NewRun, Now, ReadId, RequestId, RunId,
-    SnapshotContents, StateMachine, TrackedRun, read_snapshot_contents,
+    SnapshotContents, SnapshotId, StateMachine, TrackedRun, read_snapshot_contents,
 };
 use super::handle::{Alone, MemberStatus, NodeHandle, NodeStatus, Role, Shared};
 use super::log_writer::{LogTask, LogWriter};
+use super::mailbox::{Appetite, Mailbox};
+use super::replies::{Answer, Replies};
 use super::request::{Request, RunResult};
 use super::storage::{Identity, SnapshotFiles, Storage};
 use crate::config::Config;
@@ -35,12 +37,12 @@ use crate::keyspace::group_range;
 
 /// Exit code of a node that must not be started again by a supervisor.
 pub const EXIT_DO_NOT_RESTART: i32 = 3;
-/// Events waiting for the core; senders beyond that wait or are refused.
-const EVENTS_MAX: usize = 1 << 16;
+/// Exit code of a node that may be started again at once or later.
+const EXIT_RESTART: i32 = 4;
+/// How long a sender waits before it tries a full mailbox again.
+const FULL_MAILBOX_PAUSE: Duration = Duration::from_millis(1);
 /// Tasks waiting for a worker; the core waits beyond that.
 const TASKS_MAX: usize = 1 << 14;
-/// Events of one turn of the core.
-const TURN_EVENTS_MAX: usize = 4096;
 /// Ticks in an election timeout: enough to spread candidates.
 const ELECTION_TICKS: u32 = 20;
 /// Bytes of entries in one append message.
@@ -94,49 +96,62 @@ pub enum Event {
     Unreachable(u64),
     /// A snapshot was received: the message and its files.
     SnapshotReceived(Box<(Message, SnapshotFiles)>),
-    /// A snapshot was generated for a peer.
-    SnapshotGenerated(u64, Box<Result<(Snapshot, SnapshotFiles), EngineError>>),
+    /// A snapshot was generated.
+    SnapshotGenerated(SnapshotId, Box<Result<(Snapshot, SnapshotFiles), EngineError>>),
     /// The sending of a snapshot ended.
-    SnapshotSent(u64, bool),
+    SnapshotSent(SnapshotId, bool),
     /// A node wants to join, or tells its new addresses.
     Join(Option<String>, Box<Member>, oneshot::Sender<JoinAnswer>),
     /// An administrator's request.
     Admin(AdminRequest, oneshot::Sender<Result<(), RequestError>>),
     /// Hand leadership over, if there is anybody to take it.
     Resign,
-    /// Look at the completions.
-    Wake,
 }
 
 /// Sends events to the core.
 #[derive(Clone)]
 pub struct Events {
-    sender: SyncSender<Event>,
+    mailbox: Arc<Mailbox>,
 }
 
 impl Events {
-    /// Sends an event if there is room.
+    /// A mailbox for events, made before the node so that the network can be started first.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { mailbox: Arc::new(Mailbox::new()) }
+    }
+
+    /// Sends an event if there is room. Runs and reads wait until the core has use for them.
     /// # Errors
-    /// The event, when there is none or the node is gone.
+    /// The event, when there is no room.
     pub fn try_send(&self, event: Event) -> Result<(), Event> {
-        self.sender.try_send(event).map_err(|error| match error {
-            TrySendError::Full(event) | TrySendError::Disconnected(event) => event,
-        })
+        let can_wait =
+            matches!(event, Event::Run { .. } | Event::Read { .. } | Event::Frame(_, Frame { body: Some(Body::Forward(_)), .. }));
+        self.mailbox.push(event, !can_wait)
     }
 
     /// Sends an event, waiting for room without blocking a thread.
     pub async fn send(&self, event: Event) {
         let mut event = event;
-        while let Err(TrySendError::Full(refused)) = self.sender.try_send(event) {
+        while let Err(refused) = self.try_send(event) {
             event = refused;
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            tokio::time::sleep(FULL_MAILBOX_PAUSE).await;
         }
     }
 
     /// Sends an event from a thread of the node's own that may wait.
     fn send_blocking(&self, event: Event) {
-        // The core outlives the threads that report to it, but for the end of the process.
-        drop(self.sender.send(event));
+        let mut event = event;
+        while let Err(refused) = self.try_send(event) {
+            event = refused;
+            thread::sleep(FULL_MAILBOX_PAUSE);
+        }
+    }
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -145,7 +160,8 @@ pub(super) struct Completions {
     persisted: AtomicU64,
     rest: Mutex<Finished>,
     events: Events,
-    awake: AtomicBool,
+    /// Whether the core waits for progress of apply.
+    applied_wanted: AtomicBool,
 }
 
 #[derive(Default)]
@@ -159,14 +175,18 @@ struct Finished {
 impl Completions {
     pub(super) fn persisted(&self, number: u64) {
         self.persisted.store(number, Ordering::Release);
-        self.wake();
+        self.events.mailbox.wake();
     }
 
     pub(super) fn applied(&self, applied: Applied) {
+        let gap = applied.gap;
         self.update(|finished| {
-            let gap = finished.applied.as_ref().is_some_and(|earlier| earlier.gap);
-            finished.applied = Some(Applied { gap: applied.gap || gap, ..applied });
+            let gap_before = finished.applied.as_ref().is_some_and(|earlier| earlier.gap);
+            finished.applied = Some(Applied { gap: gap || gap_before, ..applied });
         });
+        if gap || self.applied_wanted.load(Ordering::SeqCst) {
+            self.events.mailbox.wake();
+        }
     }
 
     pub(super) fn installed(&self, applied: Applied) {
@@ -174,30 +194,30 @@ impl Completions {
             finished.applied = Some(applied);
             finished.installed = true;
         });
+        self.events.mailbox.wake();
     }
 
     pub(super) fn change_reached(&self, change: ConfChangeV2) {
         self.update(|finished| finished.change = Some(change));
+        self.events.mailbox.wake();
     }
 
     pub(super) fn data_synced(&self) {
         self.update(|finished| finished.data_synced = true);
+        self.events.mailbox.wake();
     }
 
     fn update(&self, change: impl FnOnce(&mut Finished)) {
         change(&mut self.rest.lock().expect("no holder of this lock panics"));
-        self.wake();
     }
 
-    fn wake(&self) {
-        // When there is no room, the core is not asleep.
-        if !self.awake.swap(true, Ordering::AcqRel) {
-            drop(self.events.try_send(Event::Wake));
-        }
+    /// Says whether apply has to wake the core for mere progress. Returns whether there is progress already.
+    fn want_applied(&self, wanted: bool) -> bool {
+        self.applied_wanted.store(wanted, Ordering::SeqCst);
+        wanted && self.rest.lock().expect("no holder of this lock panics").applied.is_some()
     }
 
     fn take(&self) -> (u64, Finished) {
-        self.awake.store(false, Ordering::Release);
         let finished = std::mem::take(&mut *self.rest.lock().expect("no holder of this lock panics"));
         (self.persisted.load(Ordering::Acquire), finished)
     }
@@ -208,6 +228,16 @@ pub fn stop_process(reason: &str) -> ! {
     tracing::error!("{reason}");
     eprintln!("redraft: {reason}");
     std::process::exit(EXIT_DO_NOT_RESTART);
+}
+
+/// Ends the process because of an engine. A full disk may have room again when the node is started next; anything else means that what is
+/// on the disk cannot be trusted.
+pub(super) fn stop_for(error: &EngineError, reason: &str) -> ! {
+    if error.is_disk_full() {
+        tracing::error!("{reason}");
+        std::process::exit(EXIT_RESTART);
+    }
+    stop_process(reason)
 }
 
 /// Why a node could not be started.
@@ -224,21 +254,13 @@ pub enum StartError {
     Raft(#[from] raft::Error),
 }
 
-/// A channel for events, made before the node so that the network can be started first.
-#[must_use]
-pub fn events() -> (Events, Receiver<Event>) {
-    let (sender, receiver) = sync_channel(EVENTS_MAX);
-    (Events { sender }, receiver)
-}
-
-/// Starts the threads of a node that has an identity.
+/// Starts the threads of a node that has an identity. From within a tokio runtime.
 /// # Errors
 /// See `StartError`.
 pub fn start(
     storage: Storage,
     config: Arc<Config>,
     events: Events,
-    received: Receiver<Event>,
     network: Arc<dyn Network>,
     random: u64,
 ) -> Result<NodeHandle, StartError> {
@@ -286,23 +308,25 @@ pub fn start(
         persisted: AtomicU64::new(0),
         rest: Mutex::default(),
         events: events.clone(),
-        awake: AtomicBool::new(false),
+        applied_wanted: AtomicBool::new(false),
     });
     let (log_sender, log_tasks) = sync_channel(TASKS_MAX);
     let (apply_sender, apply_tasks) = sync_channel(TASKS_MAX);
     let writer =
         LogWriter { engine: log, high_water, tasks: log_tasks, network: Arc::clone(&network), completions: Arc::clone(&completions) };
     let status = status(&core, &identity, &members);
+    let replies = Replies::start();
     let shared = Arc::new(Shared {
         data: Arc::clone(&data),
         status: RwLock::new(Arc::new(status)),
         serve_from,
         alone: Alone::default(),
+        whole: RwLock::default(),
         disk_is_full: AtomicBool::new(false),
         network: Arc::clone(&network),
         config,
     });
-    let worker = ApplyWorker::new(machine, Arc::clone(&data), apply_tasks, Arc::clone(&completions), Arc::clone(&shared));
+    let worker = ApplyWorker::new(machine, Arc::clone(&data), apply_tasks, Arc::clone(&completions), Arc::clone(&shared), replies.clone());
     let shell = Shell {
         core,
         identity,
@@ -310,8 +334,11 @@ pub fn start(
         started,
         tick,
         next_tick: Instant::now() + tick,
-        received,
         events: events.clone(),
+        replies,
+        answers: Vec::new(),
+        tracked: Vec::new(),
+        unsynced: Vec::new(),
         completions,
         seen_persisted: 0,
         log: log_sender,
@@ -326,7 +353,7 @@ pub fn start(
         admin: HashMap::new(),
         last_id: 0,
         outgoing: HashMap::new(),
-        incoming: None,
+        incoming: Vec::new(),
         installing: None,
     };
     spawn("log", move || writer.run());
@@ -352,11 +379,6 @@ fn now(started: Instant) -> Now {
     Now { mono_ms: milliseconds(started.elapsed()), wall_ms: wall_ms() }
 }
 
-struct ClientRun {
-    requests: Vec<Request>,
-    client: oneshot::Sender<RunResult>,
-}
-
 /// The core's thread.
 struct Shell {
     core: Core,
@@ -365,8 +387,14 @@ struct Shell {
     started: Instant,
     tick: Duration,
     next_tick: Instant,
-    received: Receiver<Event>,
     events: Events,
+    replies: Replies,
+    /// Answers of this turn.
+    answers: Vec<Answer>,
+    /// Runs to be tracked, handed over with the next entries.
+    tracked: Vec<ClientRun>,
+    /// Persists that nothing waits for: they are stored with the next one that has to be synced, or at the next tick.
+    unsynced: Vec<Persist>,
     completions: Arc<Completions>,
     seen_persisted: u64,
     log: SyncSender<LogTask>,
@@ -375,15 +403,15 @@ struct Shell {
     data: Arc<dyn Engine>,
     snapshots_dir: PathBuf,
     shared: Arc<Shared>,
-    runs: HashMap<RunId, ClientRun>,
+    runs: HashMap<RunId, (Vec<Request>, oneshot::Sender<RunResult>)>,
     reads: HashMap<ReadId, oneshot::Sender<Result<u64, RequestError>>>,
     joins: HashMap<RequestId, oneshot::Sender<JoinAnswer>>,
     admin: HashMap<RequestId, oneshot::Sender<Result<(), RequestError>>>,
     last_id: u64,
-    /// Generated snapshots by receiver.
-    outgoing: HashMap<u64, SnapshotFiles>,
-    /// The files of the snapshot received last.
-    incoming: Option<(LogPosition, SnapshotFiles)>,
+    /// Generated snapshots.
+    outgoing: HashMap<SnapshotId, SnapshotFiles>,
+    /// The files of snapshots received and not installed.
+    incoming: Vec<(LogPosition, SnapshotFiles)>,
     /// The snapshot being installed, with the persist that has to wait for it.
     installing: Option<(SnapshotFiles, Vec<Persist>)>,
 }
@@ -391,36 +419,32 @@ struct Shell {
 impl Shell {
     fn run(mut self) {
         // The first turn has no event: what opening the group left to do.
-        self.turn(None);
+        self.turn(Vec::new());
         loop {
-            let wait = self.next_tick.saturating_duration_since(Instant::now());
-            match self.received.recv_timeout(wait) {
-                Ok(event) => self.turn(Some(event)),
-                Err(RecvTimeoutError::Timeout) => self.turn(None),
-                Err(RecvTimeoutError::Disconnected) => return,
-            }
+            let appetite = if self.core.is_busy() { Appetite::Urgent } else { Appetite::Any };
+            let events = if self.completions.want_applied(self.core.waits_for_apply()) {
+                Vec::new()
+            } else {
+                self.events.mailbox.take(self.next_tick, appetite)
+            };
+            self.turn(events);
         }
     }
 
-    fn turn(&mut self, first: Option<Event>) {
+    fn turn(&mut self, events: Vec<Event>) {
         self.core.set_now(now(self.started));
-        let mut next = first;
-        let mut count = 0;
-        while let Some(event) = next.take() {
-            self.event(event);
-            count += 1;
-            if count < TURN_EVENTS_MAX {
-                next = self.received.try_recv().ok();
-            }
-        }
+        // First what is durable: an event may be the answer to a message that relied on it.
         self.take_completions();
+        for event in events {
+            self.event(event);
+        }
         let instant = Instant::now();
         if instant >= self.next_tick {
             self.next_tick = instant + self.tick;
             self.core.tick();
+            self.store_unsynced();
             self.publish_status();
         }
-        // Applying effects can make more of them, but only through events.
         let leader_before = self.shared.status().leader_id;
         let effects = self.core.effects();
         let alone = &self.shared.alone;
@@ -429,6 +453,7 @@ impl Shell {
         for effect in effects {
             self.carry_out(effect);
         }
+        self.replies.send(&mut self.answers);
         if self.core.group().leader() != leader_before {
             self.publish_status();
         }
@@ -447,7 +472,7 @@ impl Shell {
         match event {
             Event::Run { requests, payload, commands, deadline, client } => {
                 let id = RunId(self.next_id());
-                self.runs.insert(id, ClientRun { requests, client });
+                self.runs.insert(id, (requests, client));
                 self.core.run(NewRun { id, payload, commands, deadline_ms: self.deadline_ms(deadline) });
             }
             Event::Read { deadline, log_time_ms, client } => {
@@ -461,20 +486,20 @@ impl Shell {
             Event::SnapshotReceived(received) => {
                 let (message, files) = *received;
                 let metadata = message.get_snapshot().get_metadata();
-                self.incoming = Some((LogPosition { index: metadata.index, term: metadata.term }, files));
+                self.incoming.push((LogPosition { index: metadata.index, term: metadata.term }, files));
                 self.core.snapshot_received(message);
             }
-            Event::SnapshotGenerated(to, result) => match *result {
+            Event::SnapshotGenerated(id, result) => match *result {
                 Ok((snapshot, files)) => {
-                    self.outgoing.insert(to, files);
-                    self.core.snapshot_generated(to, snapshot);
+                    self.outgoing.insert(id, files);
+                    self.core.snapshot_generated(id, snapshot);
                 }
                 Err(error) => {
-                    tracing::error!(to, %error, "cannot generate a snapshot");
-                    self.core.snapshot_sent(to, Err(()));
+                    tracing::error!(%error, "cannot generate a snapshot");
+                    self.core.snapshot_sent(id, Err(()));
                 }
             },
-            Event::SnapshotSent(to, sent) => self.core.snapshot_sent(to, if sent { Ok(()) } else { Err(()) }),
+            Event::SnapshotSent(id, sent) => self.core.snapshot_sent(id, if sent { Ok(()) } else { Err(()) }),
             Event::Join(cluster_id, member, client) => {
                 let id = RequestId(self.next_id());
                 self.joins.insert(id, client);
@@ -486,7 +511,6 @@ impl Shell {
                 self.core.admin(id, request);
             }
             Event::Resign => self.core.resign(),
-            Event::Wake => {}
         }
     }
 
@@ -534,36 +558,48 @@ impl Shell {
     fn carry_out(&mut self, effect: Effect) {
         match effect {
             Effect::Send(to, lane, frame) => {
-                if !self.network.send(to, lane, frame) && lane == Lane::Append {
-                    self.core.unreachable(to);
+                if !self.network.send(to, lane, frame) {
+                    match lane {
+                        Lane::Append => self.core.unreachable(to),
+                        Lane::Forward => self.core.forward_dropped(),
+                        Lane::Control => {}
+                    }
                 }
             }
             Effect::Persist(persist) => self.persist(persist),
             Effect::Track(id, sequence) => {
-                let ClientRun { requests, client } = self.runs.remove(&id).expect("a run is sent once");
-                send_task(&self.apply, ApplyTask::Track(TrackedRun { id, sequence, requests }, client));
+                let (requests, client) = self.runs.remove(&id).expect("a run is sent once");
+                self.tracked.push((TrackedRun { id, sequence, requests }, client));
             }
-            Effect::Apply(entries) => send_task(&self.apply, ApplyTask::Apply(entries)),
+            Effect::Apply(entries) => self.apply(entries),
             Effect::Configure(configuration) => send_task(&self.apply, ApplyTask::Configure(configuration)),
             Effect::Install(snapshot) => self.install(&snapshot),
             Effect::FailRun(id, error) => {
-                if let Some(run) = self.runs.remove(&id) {
-                    drop(run.client.send(Err(error)));
+                if let Some((_, client)) = self.runs.remove(&id) {
+                    self.answers.push(Answer::Run(client, Err(error)));
                 }
             }
-            Effect::GiveUp(sequence) => send_task(&self.apply, ApplyTask::GiveUp(sequence)),
+            Effect::GiveUp(sequence) => {
+                self.apply(Vec::new());
+                send_task(&self.apply, ApplyTask::GiveUp(sequence));
+            }
             Effect::ReadReady { id, now_ms } => {
                 if let Some(client) = self.reads.remove(&id) {
-                    drop(client.send(Ok(now_ms)));
+                    self.answers.push(Answer::Read(client, Ok(now_ms)));
                 }
             }
             Effect::FailRead(id, error) => {
                 if let Some(client) = self.reads.remove(&id) {
-                    drop(client.send(Err(error)));
+                    self.answers.push(Answer::Read(client, Err(error)));
                 }
             }
-            Effect::GenerateSnapshot(to) => self.generate_snapshot(to),
-            Effect::SendSnapshot(message) => self.send_snapshot(&message),
+            Effect::GenerateSnapshot(to, id) => self.generate_snapshot(to, id),
+            Effect::SendSnapshot(id, message) => self.send_snapshot(id, &message),
+            Effect::DropSnapshot(id) => {
+                if let Some(files) = self.outgoing.remove(&id) {
+                    remove_dir(&files.dir);
+                }
+            }
             Effect::SyncData => send_task(&self.apply, ApplyTask::Sync),
             Effect::Truncate(from, to) => send_task(&self.log, LogTask::Truncate(from, to)),
             Effect::AnswerJoin(id, answer) => {
@@ -580,58 +616,78 @@ impl Shell {
     }
 
     fn persist(&mut self, mut persist: Persist) {
-        if let Some(at) = persist.messages.iter().position(|message| message.get_msg_type() == MessageType::MsgSnapshot) {
-            // Only a leader of a new term has one here; raft sends another when this one is reported as failed.
-            let message = persist.messages.remove(at);
-            self.core.snapshot_sent(message.to, Err(()));
+        // Only a leader of a new term has snapshots here; they need no sync and go their own way.
+        for snapshot in persist.messages.extract_if(.., |message| message.get_msg_type() == MessageType::MsgSnapshot) {
+            self.core.send_snapshot(snapshot);
         }
-        match &mut self.installing {
-            Some((_, persists)) => persists.push(persist),
-            None => send_task(&self.log, LogTask::Persist(persist)),
+        if let Some((_, persists)) = &mut self.installing {
+            persists.push(persist);
+        } else if persist.must_sync || !persist.messages.is_empty() {
+            self.store_unsynced();
+            send_task(&self.log, LogTask::Persist(persist));
+        } else {
+            self.unsynced.push(persist);
         }
+    }
+
+    fn store_unsynced(&mut self) {
+        for persist in std::mem::take(&mut self.unsynced) {
+            send_task(&self.log, LogTask::Persist(persist));
+        }
+    }
+
+    fn apply(&mut self, entries: Vec<Entry>) {
+        send_task(&self.apply, ApplyTask::Apply(std::mem::take(&mut self.tracked), entries));
     }
 
     /// The data first, then the log: the persist with the reset follows this effect and waits.
     fn install(&mut self, snapshot: &Snapshot) {
         let metadata = snapshot.get_metadata();
         let position = LogPosition { index: metadata.index, term: metadata.term };
-        let (of, files) = self.incoming.take().expect("raft installs only what was received");
-        assert_eq!(of, position, "raft installs the snapshot received last");
+        let at = self.incoming.iter().rposition(|(of, _)| *of == position).expect("raft installs only what was received");
+        let (_, files) = self.incoming.remove(at);
+        for (_, unused) in self.incoming.drain(..) {
+            remove_dir(&unused.dir);
+        }
         tracing::info!(index = position.index, "installing a snapshot");
+        self.apply(Vec::new());
         self.installing = Some((files.clone(), Vec::new()));
         send_task(&self.apply, ApplyTask::Install(files, position));
     }
 
-    fn generate_snapshot(&mut self, to: u64) {
+    fn generate_snapshot(&mut self, to: u64, id: SnapshotId) {
         let data = Arc::clone(&self.data);
-        let events = self.events.clone();
-        let dir = self.snapshots_dir.join(format!("out-{to}"));
+        let (events, shared) = (self.events.clone(), Arc::clone(&self.shared));
+        let dir = self.snapshots_dir.join(format!("out-{to}-{}", id.0));
         spawn("snapshot", move || {
+            // No installation may pull the data away under the view.
+            let _whole = shared.whole.read().expect("no holder of this lock panics");
             let result = generate_snapshot(data.as_ref(), &dir);
-            events.send_blocking(Event::SnapshotGenerated(to, Box::new(result)));
+            events.send_blocking(Event::SnapshotGenerated(id, Box::new(result)));
         });
     }
 
-    fn send_snapshot(&mut self, message: &Message) {
+    fn send_snapshot(&mut self, id: SnapshotId, message: &Message) {
         let to = message.to;
-        let Some(files) = self.outgoing.remove(&to) else {
-            self.core.snapshot_sent(to, Err(()));
-            return;
-        };
+        let files = self.outgoing.remove(&id).expect("the core sends what was generated, once");
         let bytes = message.write_to_bytes().expect("a message in memory can be encoded");
         let events = self.events.clone();
         let dir = files.dir.clone();
         let done = move |sent| {
-            if let Err(error) = std::fs::remove_dir_all(&dir) {
-                tracing::warn!(dir = %dir.display(), %error, "cannot remove a snapshot's files");
-            }
-            events.send_blocking(Event::SnapshotSent(to, sent));
+            remove_dir(&dir);
+            events.send_blocking(Event::SnapshotSent(id, sent));
         };
         self.network.send_snapshot(to, bytes.into(), files, Box::new(done));
     }
 
     fn publish_status(&self) {
         *self.shared.status.write().expect("no holder of this lock panics") = Arc::new(status(&self.core, &self.identity, &self.members));
+    }
+}
+
+fn remove_dir(dir: &Path) {
+    if let Err(error) = std::fs::remove_dir_all(dir) {
+        tracing::warn!(dir = %dir.display(), %error, "cannot remove a snapshot's files");
     }
 }
 

@@ -281,6 +281,13 @@ impl Storage {
     /// The engine's.
     pub fn join(&mut self, hints: &Members, node_id: u64) -> Result<(), StorageError> {
         let identity = Identity { cluster_id: hints.cluster_id.clone(), node_id, incarnation: self.identity.incarnation };
+        // What a founding that was never finished has left.
+        let in_data = |source| StorageError::Engine { path: self.dir.join("data"), source };
+        let in_log = |source| StorageError::Engine { path: self.dir.join("log"), source };
+        self.data.import(&group_range(GROUP), &[]).map_err(in_data)?;
+        let mut batch = WriteBatch::default();
+        batch.delete_range(LOG_CF, group_range(GROUP));
+        self.log.write(&batch).map_err(in_log)?;
         self.put(self.log.as_ref(), LOG_CF, "node/hints", Some(hints.encode_to_vec()))?;
         self.write_identity(&identity)?;
         self.identity = identity;
@@ -288,7 +295,7 @@ impl Storage {
     }
 
     /// Finishes an installation that a crash interrupted.
-    fn finish_install(&self) -> Result<(), StorageError> {
+    fn finish_install(&mut self) -> Result<(), StorageError> {
         let Some(marker) = self.read::<Install>(self.data.as_ref(), STATE, "node/install")? else {
             return self.clear_snapshots();
         };
@@ -305,7 +312,12 @@ impl Storage {
             self.data.import(&group_range(GROUP), &files).map_err(in_data)?;
         }
         let position = LogPosition { index: marker.index, term: marker.term };
-        let mut hard_state = LogStore::durable(self.log.as_ref(), GROUP).map_err(in_log)?.hard_state;
+        let Durable { mut hard_state, truncated } = LogStore::durable(self.log.as_ref(), GROUP).map_err(in_log)?;
+        if truncated.index >= position.index {
+            // The log was reset already, in one batch, and entries that follow may have been acknowledged since.
+            self.put(self.data.as_ref(), STATE, "node/install", None)?;
+            return self.clear_snapshots();
+        }
         if hard_state.term < position.term {
             hard_state = HardState { term: position.term, ..HardState::default() };
         }
@@ -313,9 +325,10 @@ impl Storage {
         let persist = Persist { hard_state: Some(hard_state), reset: Some(position), ..Persist::default() };
         let mut batch = WriteBatch::default();
         persist.encode(GROUP, &mut batch);
+        self.high_water.lower(position).map_err(|source| StorageError::Directory { path: self.dir.join("high-water"), source })?;
         self.log.write(&batch).map_err(in_log)?;
         self.log.sync().map_err(in_log)?;
-        self.high_water.raise(position).map_err(|source| StorageError::Directory { path: self.dir.join("high-water"), source })?;
+        self.high_water_mark = Some(position);
         self.put(self.data.as_ref(), STATE, "node/install", None)?;
         self.clear_snapshots()
     }

@@ -67,6 +67,12 @@ pub(super) struct Membership {
     joint_since_ms: Option<u64>,
 }
 
+impl Membership {
+    pub(super) fn is_under_way(&self) -> bool {
+        self.entry_in_flight.is_some() || !self.joins.is_empty() || !self.admin.is_empty()
+    }
+}
+
 impl Core {
     /// A node asks to become a member, or tells its new addresses or level. The id in `node` is ignored.
     pub fn join(&mut self, id: RequestId, cluster_id: Option<&str>, node: Member) {
@@ -314,7 +320,7 @@ impl Core {
 
     fn note_proposal(&mut self, proposed: bool) -> bool {
         if proposed {
-            self.membership.entry_in_flight = Some((self.group.log().last(), self.group.term()));
+            self.membership.entry_in_flight = Some((self.group.last_index(), self.group.term()));
         }
         proposed
     }

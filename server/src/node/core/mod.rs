@@ -75,6 +75,10 @@ pub enum Lane {
     Forward,
 }
 
+/// Names a snapshot on its way to a follower, so that nothing of an earlier one is taken for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SnapshotId(pub u64);
+
 /// What the shell has to do, in the order of the list.
 #[derive(Debug)]
 pub enum Effect {
@@ -103,10 +107,12 @@ pub enum Effect {
     },
     /// This read cannot be answered. It was not executed.
     FailRead(ReadId, RequestError),
-    /// Generate a snapshot of the data for a follower and report `snapshot_generated` or `snapshot_sent` with a failure.
-    GenerateSnapshot(u64),
-    /// Stream the snapshot in this message to its receiver and report `snapshot_sent`.
-    SendSnapshot(Message),
+    /// Generate a snapshot of the data for a follower, under this name, and report `snapshot_generated`, or a failure with `snapshot_sent`.
+    GenerateSnapshot(u64, SnapshotId),
+    /// Stream the snapshot of this name, with this message, to its receiver and report `snapshot_sent`.
+    SendSnapshot(SnapshotId, Message),
+    /// The snapshot of this name will not be sent: its files can go.
+    DropSnapshot(SnapshotId),
     /// Make `data/` durable and report `data_synced`.
     SyncData,
     /// Delete log entries from this index up to the position.
@@ -117,8 +123,8 @@ pub enum Effect {
     AnswerAdmin(RequestId, Result<(), RequestError>),
 }
 
-/// Persists on their way to the disk before the next proposal waits: batches grow while the disk is busy.
-const PERSISTS_IN_FLIGHT_MAX: usize = 1;
+/// Syncs of the log under way before the next proposal waits: batches grow while the disk is busy.
+const SYNCS_IN_FLIGHT_MAX: usize = 1;
 /// Committed and unapplied entries, in number, before proposals wait.
 const UNAPPLIED_ENTRIES_MAX: u64 = 256;
 /// Least time between two looks at truncation, membership and leftovers.
@@ -126,6 +132,7 @@ const CHORES_INTERVAL_MS: u64 = 200;
 
 /// A snapshot on its way to a follower.
 struct SnapshotOut {
+    id: SnapshotId,
     to: u64,
     /// Its index; 0 while it is generated, which keeps the whole log.
     index: u64,
@@ -159,6 +166,9 @@ pub struct Core {
     syncing_at: Option<u64>,
     /// Snapshots on their way to followers; the log keeps what follows them.
     snapshots: Vec<SnapshotOut>,
+    last_snapshot_id: u64,
+    /// A snapshot that was received and waits until nothing else is under way.
+    received: Option<Message>,
     chores_at_ms: u64,
 }
 
@@ -187,6 +197,8 @@ impl Core {
             time_waiters: Vec::new(),
             syncing_at: None,
             snapshots: Vec::new(),
+            last_snapshot_id: 0,
+            received: None,
             chores_at_ms: 0,
         };
         // A sole voter has nobody to wait for.
@@ -300,6 +312,8 @@ impl Core {
             return;
         }
         let asker = Asker::Peer { node_id: from, request };
+        // A follower repeats what it waits for.
+        self.time_waiters.retain(|(_, waiter)| !matches!(waiter, Asker::Peer { node_id, .. } if *node_id == from));
         if request.log_time_ms > self.applied.log_time_ms {
             self.time_waiters.push((request.log_time_ms, asker));
         } else {
@@ -307,9 +321,10 @@ impl Core {
         }
     }
 
-    /// The stored snapshot in this message was received completely; raft decides whether to install it.
+    /// The stored snapshot in this message was received completely; raft decides whether to install it, when nothing else is under way. A
+    /// later one takes the place of one that still waits.
     pub fn snapshot_received(&mut self, message: Message) {
-        self.group.step(message);
+        self.received = Some(message);
     }
 
     /// A lane to a peer is connected, and nothing that was sent on it before is certain to arrive.
@@ -317,6 +332,11 @@ impl Core {
         if lane == Lane::Forward && self.group.leader() == Some(peer) {
             self.send_runs_again();
         }
+    }
+
+    /// A run could not be sent: it goes out again with the next tick, together with those that follow it.
+    pub fn forward_dropped(&mut self) {
+        self.runs.stall();
     }
 
     /// Frames to a peer were dropped.
@@ -373,21 +393,23 @@ impl Core {
         }
     }
 
-    /// A snapshot for a follower is ready to be sent.
-    pub fn snapshot_generated(&mut self, to: u64, snapshot: Snapshot) {
-        self.forget_snapshot(to);
-        self.snapshots.push(SnapshotOut { to, index: snapshot.get_metadata().index, sending: false });
-        self.group.snapshot_generated(to, snapshot);
+    /// A snapshot is ready to be sent, if it is still wanted.
+    pub fn snapshot_generated(&mut self, id: SnapshotId, snapshot: Snapshot) {
+        match self.snapshots.iter_mut().find(|out| out.id == id) {
+            Some(out) => {
+                out.index = snapshot.get_metadata().index;
+                self.group.snapshot_generated(out.to, snapshot);
+            }
+            None => self.effects.push(Effect::DropSnapshot(id)),
+        }
     }
 
-    /// The sending of a snapshot ended.
-    pub fn snapshot_sent(&mut self, to: u64, result: Result<(), ()>) {
-        self.forget_snapshot(to);
-        self.group.report_snapshot(to, result);
-    }
-
-    fn forget_snapshot(&mut self, to: u64) {
-        self.snapshots.retain(|snapshot| snapshot.to != to);
+    /// The generation or the sending of a snapshot ended.
+    pub fn snapshot_sent(&mut self, id: SnapshotId, result: Result<(), ()>) {
+        if let Some(at) = self.snapshots.iter().position(|out| out.id == id) {
+            let out = self.snapshots.remove(at);
+            self.group.report_snapshot(out.to, result);
+        }
     }
 
     /// Takes what has to be done since the last call.
@@ -398,6 +420,11 @@ impl Core {
         self.propose_runs();
         self.begin_read_round();
         if !self.change_in_progress {
+            if self.group.is_quiet()
+                && let Some(message) = self.received.take()
+            {
+                self.group.step(message);
+            }
             self.take_group_effects();
         }
         for read in self.reads.take_ready(self.applied.position.index) {
@@ -423,7 +450,7 @@ impl Core {
         if was_leader {
             self.reads.drop_peers();
             self.time_waiters.retain(|(_, asker)| matches!(asker, Asker::Client { .. }));
-            self.snapshots.clear();
+            self.drop_snapshots(|_| true);
         }
         self.send_runs_again();
         if !self.time_waiters.is_empty() {
@@ -466,7 +493,7 @@ impl Core {
     fn may_propose(&self) -> bool {
         self.group.is_leader()
             && !self.group.is_transferring()
-            && self.group.persists_in_flight() < PERSISTS_IN_FLIGHT_MAX
+            && self.group.syncs_in_flight() < SYNCS_IN_FLIGHT_MAX
             && self.group.commit_index() - self.applied.position.index < UNAPPLIED_ENTRIES_MAX
     }
 
@@ -498,7 +525,7 @@ impl Core {
         };
         let envelope = self.envelope(kind, Vec::new(), Bytes::new());
         if self.group.propose(vec![envelope.encode_to_bytes()]).is_ok() {
-            self.round_in_flight = Some(self.group.log().last());
+            self.round_in_flight = Some(self.group.last_index());
         }
     }
 
@@ -588,11 +615,15 @@ impl Core {
                 }
             }
         }
-        if let Some(to) = effects.snapshot_wanted
-            && !self.snapshots.iter().any(|snapshot| snapshot.to == to)
-        {
-            self.snapshots.push(SnapshotOut { to, index: 0, sending: false });
-            self.effects.push(Effect::GenerateSnapshot(to));
+        if let Some(to) = effects.snapshot_wanted {
+            // One that is ready and not taken has become too old.
+            self.drop_snapshots(|out| out.to == to && out.index != 0 && !out.sending);
+            if !self.snapshots.iter().any(|out| out.to == to) {
+                self.last_snapshot_id += 1;
+                let id = SnapshotId(self.last_snapshot_id);
+                self.snapshots.push(SnapshotOut { id, to, index: 0, sending: false });
+                self.effects.push(Effect::GenerateSnapshot(to, id));
+            }
         }
     }
 
@@ -603,19 +634,42 @@ impl Core {
     /// Sends a message of raft on the lane it belongs to. Also for messages that waited for a persist.
     fn send_raft(&mut self, message: Message) {
         if message.get_msg_type() == MessageType::MsgSnapshot {
-            self.snapshots.iter_mut().filter(|snapshot| snapshot.to == message.to).for_each(|snapshot| snapshot.sending = true);
-            self.effects.push(Effect::SendSnapshot(message));
+            self.send_snapshot(message);
         } else {
             let (to, lane, frame) = raft_frame(&message, self.now.wall_ms);
             self.effects.push(Effect::Send(to, lane, frame));
         }
     }
 
+    /// Sends the snapshot that raft has put into a message. Also for messages that waited for a persist.
+    pub fn send_snapshot(&mut self, message: Message) {
+        let index = message.get_snapshot().get_metadata().index;
+        match self.snapshots.iter_mut().find(|out| out.to == message.to && out.index == index && !out.sending) {
+            Some(out) => {
+                out.sending = true;
+                self.effects.push(Effect::SendSnapshot(out.id, message));
+            }
+            None => self.group.report_snapshot(message.to, Err(())),
+        }
+    }
+
     /// A snapshot that is ready and whose receiver has gone away would keep the log for ever.
     fn forget_unwanted_snapshots(&mut self) {
-        let group = &self.group;
-        let is_wanted = |to: u64| group.progress(to).is_some_and(|(_, active)| active);
-        self.snapshots.retain(|snapshot| snapshot.sending || snapshot.index == 0 || is_wanted(snapshot.to));
+        let wanted: Vec<u64> =
+            self.snapshots.iter().map(|out| out.to).filter(|to| self.group.progress(*to).is_some_and(|(_, active)| active)).collect();
+        self.drop_snapshots(|out| !out.sending && out.index != 0 && !wanted.contains(&out.to));
+    }
+
+    fn drop_snapshots(&mut self, is_unwanted: impl Fn(&SnapshotOut) -> bool) {
+        let effects = &mut self.effects;
+        self.snapshots.retain(|out| {
+            let unwanted = is_unwanted(out);
+            // What is being sent is deleted by its sender.
+            if unwanted && !out.sending {
+                effects.push(Effect::DropSnapshot(out.id));
+            }
+            !unwanted
+        });
     }
 
     fn truncation_target(&self) -> u64 {
@@ -661,6 +715,24 @@ impl Core {
     #[must_use]
     pub fn applied_state(&self) -> &Applied {
         &self.applied
+    }
+
+    /// Whether more runs and reads would only wait: a leader is busy with its disk and has no use for them before.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.group.is_leader() && !self.inbox.is_empty() && !self.may_propose()
+    }
+
+    /// Whether something waits for apply, so that its progress is worth waking up for.
+    #[must_use]
+    pub fn waits_for_apply(&self) -> bool {
+        self.reads.waits_for_apply()
+            || self.round_in_flight.is_some()
+            || !self.time_waiters.is_empty()
+            || self.change_in_progress
+            || self.group.has_pending_change()
+            || self.membership.is_under_way()
+            || self.group.commit_index() - self.applied.position.index >= UNAPPLIED_ENTRIES_MAX / 2
     }
 
     /// Whether this node leads as the only voter and nothing is under way that could change that.

@@ -131,6 +131,10 @@ impl Reads {
         late
     }
 
+    pub(super) fn waits_for_apply(&self) -> bool {
+        !self.confirmed.is_empty()
+    }
+
     pub(super) fn is_idle(&self) -> bool {
         self.waiting.is_empty() && self.round.is_none() && self.confirmed.is_empty()
     }

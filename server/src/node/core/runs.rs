@@ -48,6 +48,8 @@ pub(super) struct Runs {
     next_sequence: u64,
     attempt: u64,
     progress_at_ms: u64,
+    /// Something is known to be lost on the way.
+    stalled: bool,
 }
 
 impl Runs {
@@ -61,6 +63,7 @@ impl Runs {
             next_sequence: 1,
             attempt: 0,
             progress_at_ms: 0,
+            stalled: false,
         }
     }
 
@@ -85,6 +88,7 @@ impl Runs {
     /// Starts again from the oldest unresolved run: what the caller has to send, in order.
     pub(super) fn send_again(&mut self, now_ms: u64) -> Vec<Forward> {
         self.attempt += 1;
+        self.stalled = false;
         self.progress_at_ms = now_ms;
         self.sent.iter().map(|sent| Forward { attempt: self.attempt, run: Some(sent.run.clone()) }).collect()
     }
@@ -99,8 +103,13 @@ impl Runs {
         }
     }
 
+    /// Makes the unresolved runs go out again soon.
+    pub(super) fn stall(&mut self) {
+        self.stalled = true;
+    }
+
     pub(super) fn is_stalled(&self, now_ms: u64) -> bool {
-        !self.sent.is_empty() && now_ms.saturating_sub(self.progress_at_ms) >= RESEND_AFTER_MS
+        !self.sent.is_empty() && (self.stalled || now_ms.saturating_sub(self.progress_at_ms) >= RESEND_AFTER_MS)
     }
 
     /// Waiting runs whose deadline has passed; they were certainly not executed.

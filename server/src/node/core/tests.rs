@@ -198,7 +198,7 @@ impl Simulation {
             Effect::FailRead(read, _) => {
                 self.reads.remove(&(id, read.0));
             }
-            Effect::GenerateSnapshot(to) => {
+            Effect::GenerateSnapshot(_, name) => {
                 let data = Arc::clone(&self.nodes[&id].data);
                 let contents = read_snapshot_contents(data.view(ViewKind::Snapshot).as_ref()).expect("good data");
                 let mut snapshot = Snapshot::default();
@@ -217,13 +217,13 @@ impl Simulation {
                     data.extend(contents);
                 }
                 snapshot.data = data.into();
-                self.life(id).expect("alive").core.snapshot_generated(to, snapshot);
+                self.life(id).expect("alive").core.snapshot_generated(name, snapshot);
             }
-            Effect::SendSnapshot(message) => {
+            Effect::SendSnapshot(name, message) => {
                 let (to, lost) = (message.to, self.random.random_range(0..3) == 0);
                 let arrived = !lost && self.life(to).map(|life| life.core.snapshot_received(message)).is_some();
                 let life = self.life(id).expect("alive");
-                life.core.snapshot_sent(to, if arrived { Ok(()) } else { Err(()) });
+                life.core.snapshot_sent(name, if arrived { Ok(()) } else { Err(()) });
             }
             effect => self.carry_out_here(id, effect),
         }
@@ -283,7 +283,7 @@ impl Simulation {
                 encode_truncation(GROUP, from, to, &mut batch);
                 node.log.write(&batch).expect("memory does not fail");
             }
-            Effect::AnswerJoin(..) | Effect::AnswerAdmin(..) => {}
+            Effect::AnswerJoin(..) | Effect::AnswerAdmin(..) | Effect::DropSnapshot(_) => {}
             other => panic!("unexpected {other:?}"),
         }
     }
