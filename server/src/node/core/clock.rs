@@ -29,13 +29,6 @@ impl StampClock {
         }
     }
 
-    /// A stamp that follows the monotonic clock from the last one, for a leader whose wall clock is off.
-    pub fn stamp_monotonic(&mut self, now: Now) -> u64 {
-        let step = now.mono_ms.saturating_sub(self.given_at_mono_ms);
-        *self = Self { last_ms: self.last_ms + step, given_at_mono_ms: now.mono_ms };
-        self.last_ms
-    }
-
     /// A stamp for the present moment.
     pub fn stamp(&mut self, now: Now) -> u64 {
         if now.wall_ms >= self.last_ms {
@@ -70,17 +63,16 @@ impl Skew {
         }
     }
 
-    /// Whether the median of the peers' clocks differs from ours by more than `max_ms`. Without peers there is nothing to compare with.
+    /// What to add to our wall clock to get the median of the peers' clocks, if that is more than `max_ms`. Without peers there is nothing to
+    /// compare with.
     #[must_use]
-    pub fn exceeds(&self, max_ms: u64, now: Now) -> bool {
+    pub fn correction(&self, max_ms: u64, now: Now) -> Option<i64> {
         let recent = self.seen.values().filter(|(_, at)| now.mono_ms.saturating_sub(*at) <= SKEW_MEMORY_MS);
         let mut differences: Vec<i64> = recent.map(|(difference, _)| *difference).collect();
-        if differences.is_empty() {
-            return false;
-        }
         // Of two, the nearer one: a single wrong peer must not make this node doubt itself.
         differences.sort_unstable_by_key(|difference| difference.unsigned_abs());
-        differences[(differences.len() - 1) / 2].unsigned_abs() > max_ms
+        let median = *differences.get(differences.len().saturating_sub(1) / 2)?;
+        (median.unsigned_abs() > max_ms).then_some(median)
     }
 }
 
@@ -92,15 +84,16 @@ mod tests {
     fn a_clock_is_off_when_it_differs_from_most_peers() {
         let now = Now { mono_ms: 50_000, wall_ms: 1_000_000 };
         let mut skew = Skew::default();
-        assert!(!skew.exceeds(500, now));
+        assert_eq!(skew.correction(500, now), None);
         skew.observe(2, 2_000_000, now);
-        assert!(skew.exceeds(500, now), "the only peer");
+        assert_eq!(skew.correction(500, now), Some(1_000_000), "the only peer");
         skew.observe(3, 1_000_010, now);
-        assert!(!skew.exceeds(500, now), "one of two peers is wrong");
+        assert_eq!(skew.correction(500, now), None, "one of two peers is wrong");
         skew.observe(3, 1_900_000, now);
-        assert!(skew.exceeds(500, now));
+        assert_eq!(skew.correction(500, now), Some(900_000));
         skew.observe(3, 0, now);
-        assert!(!skew.exceeds(500, Now { mono_ms: 50_000 + SKEW_MEMORY_MS + 1, ..now }), "nobody was heard of late");
+        let later = Now { mono_ms: 50_000 + SKEW_MEMORY_MS + 1, ..now };
+        assert_eq!(skew.correction(500, later), None, "nobody was heard of late");
     }
 
     #[test]

@@ -213,18 +213,17 @@ impl Core {
         self.now = now;
     }
 
-    /// A stamp for an entry. A leader whose wall clock is off stamps by its monotonic clock until another one leads.
+    /// A stamp for an entry. A leader whose wall clock is off stamps by its peers' clocks until another one leads.
     fn stamp(&mut self) -> u64 {
-        if self.skew.exceeds(self.config.clock_skew_max_ms, self.now) {
-            self.stamps.stamp_monotonic(self.now)
-        } else {
-            self.stamps.stamp(self.now)
-        }
+        let correction = self.skew.correction(self.config.clock_skew_max_ms, self.now).unwrap_or(0);
+        let wall_ms = self.now.wall_ms.saturating_add_signed(correction);
+        self.stamps.stamp(Now { wall_ms, ..self.now })
     }
 
     /// A leader whose wall clock is off by more than `clock-skew-max` hands leadership over.
     fn resign_if_skewed(&mut self) {
-        if self.group.is_leader() && !self.group.is_transferring() && self.skew.exceeds(self.config.clock_skew_max_ms, self.now) {
+        let is_skewed = self.skew.correction(self.config.clock_skew_max_ms, self.now).is_some();
+        if is_skewed && self.group.is_leader() && !self.group.is_transferring() {
             tracing::warn!("this leader's clock is far from those of its peers; handing leadership over");
             self.resign();
         }
