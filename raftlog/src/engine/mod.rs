@@ -9,6 +9,7 @@
 mod memory;
 mod overlay;
 mod rocks;
+mod wal;
 
 use std::path::{Path, PathBuf};
 

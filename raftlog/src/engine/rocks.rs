@@ -2,9 +2,10 @@
 //! Every batch goes through RocksDB's WAL; `sync` makes the WAL durable. RocksDB keeps the column families of a batch together over a power
 //! cut, since it syncs older WALs before it commits a flush (`FlushMemTableToOutputFile`).
 //! Two ways of recovering a WAL after a crash: `data/` keeps the longest intact prefix (`PointInTime`), as the Raft log redoes the rest;
-//! `log/` tolerates an incomplete last record alone (`TolerateCorruptedTailRecords`) and refuses a hole, which could hide acknowledged
-//! entries.
+//! `log/` does without a last record that was never finished (`wal.rs` cuts it off first, as RocksDB's `TolerateCorruptedTailRecords`
+//! neither accepts all that a power cut leaves nor refuses all that it should) and refuses a hole, which could hide acknowledged entries.
 
+use std::fs::File;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -13,7 +14,7 @@ use rocksdb::{
     IngestExternalFileOptions, Options, ReadOptions, ReadTier, Snapshot, SstFileWriter, WriteOptions,
 };
 
-use super::{Cf, Change, Direction, Engine, EngineError, EngineResult, ExportedFile, Items, KeyRange, View, ViewKind, WriteBatch};
+use super::{Cf, Change, Direction, Engine, EngineError, EngineResult, ExportedFile, Items, KeyRange, View, ViewKind, WriteBatch, wal};
 
 /// What the engine is used for, with the sizes that follow from the memory budget.
 #[derive(Clone, Debug)]
@@ -33,7 +34,7 @@ pub struct RocksOptions {
 pub enum Recovery {
     /// Up to the first record that is not intact; what is lost can be had elsewhere.
     LongestPrefix,
-    /// Completely, but for a last record that was never finished.
+    /// Completely, but for a last record that was never finished. Bad bytes before an intact record are corruption.
     WholeLog,
 }
 
@@ -43,6 +44,8 @@ pub struct RocksEngine {
     names: Vec<&'static str>,
     /// Held so that it lives as long as the database.
     _cache: Cache,
+    /// The lock under which the WAL may be cut; after `db`, so that it is released after the database is closed.
+    _directory: Option<File>,
 }
 
 /// Files kept open at once; each costs a descriptor and its index block.
@@ -57,6 +60,10 @@ impl RocksEngine {
     /// # Errors
     /// `Locked` when another process has it open, `Corruption` or `Io` otherwise.
     pub fn open(path: &Path, options: &RocksOptions) -> EngineResult<Self> {
+        let directory = match options.recovery {
+            Recovery::LongestPrefix => None,
+            Recovery::WholeLog => Some(wal::cut_torn_tail(path)?),
+        };
         let cache = Cache::new_lru_cache(options.block_cache_bytes);
         let mut db_options = Options::default();
         db_options.create_if_missing(true);
@@ -85,7 +92,7 @@ impl RocksEngine {
                 failure(&error)
             }
         })?;
-        Ok(Self { db, names: options.column_families.clone(), _cache: cache })
+        Ok(Self { db, names: options.column_families.clone(), _cache: cache, _directory: directory })
     }
 
     fn family_options(options: &RocksOptions, cache: &Cache) -> Options {
