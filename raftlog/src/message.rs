@@ -62,8 +62,19 @@ pub struct ReadRequest {
     pub log_time_ms: u64,
 }
 
-/// The leader's answer to a `ReadRequest`.
+/// How far a member's log is known to be on its disk.
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct Match {
+    /// The member.
+    #[prost(uint64, tag = "1")]
+    pub node_id: u64,
+    /// Its match index.
+    #[prost(uint64, tag = "2")]
+    pub index: u64,
+}
+
+/// The leader's answer to a `ReadRequest`.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct ReadReply {
     /// The round it answers.
     #[prost(uint64, tag = "1")]
@@ -77,4 +88,7 @@ pub struct ReadReply {
     /// The leader's time, in ms since the Unix epoch.
     #[prost(uint64, tag = "4")]
     pub now_ms: u64,
+    /// Match indexes of all members, for WAIT on followers.
+    #[prost(message, repeated, tag = "5")]
+    pub matches: Vec<Match>,
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use raftlog::engine::{Cf, EngineError, ExportedFile};
+use tokio::net::TcpSocket;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -17,7 +18,7 @@ use crate::error::RequestError;
 use crate::metrics::Metrics;
 use crate::net::client::ClientServer;
 use crate::net::peer::{AdminAnswer, Gate, Identity, OutgoingSnapshot, PeerClient, PeerEvent, PeerNetwork, PeerOptions, PeerServer};
-use crate::node::core::{Addresses, AdminRequest, GROUP, LEVEL, Lane, Member, Members};
+use crate::node::core::{Addresses, AdminRequest, GROUP, JoinAnswer, LEVEL, Lane, Member, Members};
 use crate::node::formation::{self, Formed};
 use crate::node::shell::{self, Event, Events, Network};
 use crate::node::storage::{SnapshotFiles, Storage, StorageError, StorageOptions, snapshot_message};
@@ -97,7 +98,7 @@ async fn serve(config: Arc<Config>) -> Result<(), ServerError> {
     };
     let started = start(Arc::clone(&config));
     tokio::pin!(stop_signal);
-    let Running { node, clients, stop } = tokio::select! {
+    let Running { node, clients, stop, _admin_port } = tokio::select! {
         running = started => running?,
         () = &mut stop_signal => return Ok(()),
     };
@@ -125,6 +126,8 @@ struct Running {
     node: NodeHandle,
     clients: ClientServer,
     stop: watch::Sender<bool>,
+    /// Nothing is served there yet; the port is kept so that what `cluster status` shows is this node's.
+    _admin_port: TcpSocket,
 }
 
 async fn start(config: Arc<Config>) -> Result<Running, ServerError> {
@@ -154,6 +157,8 @@ async fn start(config: Arc<Config>) -> Result<Running, ServerError> {
             tracing::error!(%error, "the peer listener ended");
         }
     });
+
+    let admin_port = reserve_admin_port(&config).await?;
 
     let client = PeerClient::new(&options);
     if storage.identity().node_id == 0 {
@@ -190,7 +195,18 @@ async fn start(config: Arc<Config>) -> Result<Running, ServerError> {
     let present = Member { node_id: own.node_id, incarnation: own.incarnation, addresses, level: LEVEL };
     tokio::spawn(announce(node.clone(), peers, present));
     let clients = ClientServer::bind(config, node.clone(), Arc::new(Metrics::default()), stopped).await.map_err(cannot_start)?;
-    Ok(Running { node, clients, stop })
+    Ok(Running { node, clients, stop, _admin_port: admin_port })
+}
+
+/// Binds the admin port without listening: connections are refused.
+async fn reserve_admin_port(config: &Config) -> Result<TcpSocket, ServerError> {
+    let taken = |error: std::io::Error| cannot_start(format!("cannot listen on {}: {}", config.admin_listen, plain(&error)));
+    let address = tokio::net::lookup_host(config.admin_listen.to_string()).await.map_err(taken)?.next();
+    let address = address.ok_or_else(|| cannot_start(format!("{} has no address", config.admin_listen)))?;
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.map_err(taken)?;
+    socket.set_reuseaddr(true).map_err(taken)?;
+    socket.bind(address).map_err(taken)?;
+    Ok(socket)
 }
 
 fn plain(error: &std::io::Error) -> String {
@@ -271,6 +287,11 @@ async fn pump(mut received: mpsc::Receiver<PeerEvent>, events: Events, node: Nod
             PeerEvent::RemovedFromCluster { by } => {
                 shell::stop_process(&format!("node {by} says that this node was removed from the cluster; --rejoin makes it a new one"));
             }
+            PeerEvent::Disowned { by, why } => {
+                shell::stop_process(&format!(
+                    "node {by} does not take this node for what it says it is ({why}); --rejoin makes it a new one"
+                ));
+            }
             PeerEvent::Join { cluster_id, node: member, reply } => {
                 let node = node.clone();
                 // An asker that has gone away asks again.
@@ -315,10 +336,8 @@ async fn announce(node: NodeHandle, peers: Arc<Peers>, present: Member) {
         }
         if node.status().role == Role::Leader {
             node.join(None, present.clone()).await;
-        } else if let Some(address) = peers.leader_address(&node)
-            && let Err(error) = peers.client.join(&address, None, &present).await
-        {
-            tracing::debug!(%error, "cannot tell the leader this node's addresses");
+        } else {
+            peers.announce(&node, &present).await;
         }
     }
 }
@@ -340,6 +359,26 @@ impl Peers {
 
     fn address(&self, node_id: u64) -> Option<String> {
         self.members().get(node_id).map(|member| member.addresses.peer.clone())
+    }
+
+    /// Asks the leader, or whoever knows it, to put this node's present addresses into the table. Who has moved hears nobody and does not
+    /// know the leader.
+    async fn announce(&self, node: &NodeHandle, present: &Member) {
+        let known = self.leader_address(node).into_iter();
+        let members = self.members();
+        let others = members.members.iter().filter(|member| member.node_id != present.node_id).map(|member| member.addresses.peer.clone());
+        for address in known.chain(others) {
+            let answer = match self.client.join(&address, None, present).await {
+                Ok(JoinAnswer::Leader(leader)) => self.client.join(&leader, None, present).await,
+                answer => answer,
+            };
+            match answer {
+                Ok(JoinAnswer::Joined { .. }) => return,
+                Ok(JoinAnswer::Leader(_) | JoinAnswer::Wait) => {}
+                Ok(JoinAnswer::Refused(reason)) => tracing::warn!(reason, "the cluster does not take this node's addresses"),
+                Err(error) => tracing::debug!(address, %error, "cannot tell this node's addresses"),
+            }
+        }
     }
 
     fn leader_address(&self, node: &NodeHandle) -> Option<String> {

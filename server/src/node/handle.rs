@@ -42,7 +42,7 @@ pub struct MemberStatus {
     pub admin: String,
     /// Whether it votes.
     pub voter: bool,
-    /// What the leader knows to be on the member's disk; 0 unless this node leads.
+    /// What the leader knows to be on the member's disk; on a follower as of its last read round.
     pub match_index: u64,
 }
 
@@ -123,6 +123,14 @@ impl Shared {
     }
 }
 
+/// The replies to a run of reads.
+pub struct Replies {
+    /// One per request, as far as the evaluation came: at least one.
+    pub replies: Vec<Reply>,
+    /// The requests that follow, to be asked again when these replies are on their way.
+    pub rest: Vec<Request>,
+}
+
 /// A handle on the running node; cheap to clone.
 #[derive(Clone)]
 pub struct NodeHandle {
@@ -134,6 +142,8 @@ pub struct NodeHandle {
 const RAFT_COMMAND_TIMEOUT: Duration = Duration::from_secs(15);
 /// How often they try.
 const RAFT_COMMAND_POLL: Duration = Duration::from_millis(100);
+/// Bytes of replies at which the evaluation of a run pauses, so that a pipeline of reads of large values is never in memory as a whole.
+const REPLY_BYTES_MAX: usize = 1 << 20;
 /// How often WAIT looks again.
 const WAIT_POLL: Duration = Duration::from_millis(10);
 
@@ -168,17 +178,17 @@ impl NodeHandle {
         answer.await.unwrap_or(Err(RequestError::Unknown))
     }
 
-    /// Evaluates a run of reads.
+    /// Evaluates a run of reads, as far as its replies are of a bounded size.
     /// # Errors
     /// Not executed, always.
-    pub async fn read(&self, run: Vec<Request>, consistency: Consistency) -> RunResult {
+    pub async fn read(&self, run: Vec<Request>, consistency: Consistency) -> Result<Replies, RequestError> {
         let deadline = self.deadline();
         let mut now_ms = match consistency {
             Consistency::Linearizable => Some(self.read_permission(deadline, 0).await?),
             Consistency::Local if self.status().applied_index < self.shared.serve_from.max(1) => return Err(RequestError::Loading),
             Consistency::Local => None,
         };
-        let mut progress = Evaluation { replies: Vec::with_capacity(run.len()), run };
+        let mut progress = Evaluation { replies: Vec::with_capacity(run.len()), bytes: 0, run };
         loop {
             let kind = if progress.run.iter().any(|request| request.spec.flags.contains(flags::ITERATES)) {
                 ViewKind::Snapshot
@@ -196,7 +206,10 @@ impl NodeHandle {
                 (progress, outcome) = work.await.map_err(|_| RequestError::TryAgain("the node is stopping".into()))?;
             }
             match outcome {
-                Outcome::Complete => return Ok(progress.replies),
+                Outcome::Complete => {
+                    let rest = progress.run.split_off(progress.replies.len());
+                    return Ok(Replies { replies: progress.replies, rest });
+                }
                 Outcome::NeedsTime(log_time_ms) => now_ms = Some(self.read_permission(deadline, log_time_ms).await?),
                 Outcome::NeedsDisk => unreachable!("a snapshot view reads the disk"),
                 Outcome::Replaced => return Err(RequestError::Loading),
@@ -222,17 +235,19 @@ impl NodeHandle {
     }
 
     /// How many other nodes have everything on their disks that this node has applied by now; waits until there are `replicas` or
-    /// `timeout` is over (`None`: for ever). Only the leader knows all of them; others count the majority that every applied entry has.
+    /// `timeout` is over (`None`: for ever).
     pub async fn wait_replicas(&self, replicas: u64, timeout: Option<Duration>) -> u64 {
-        let index = self.status().applied_index;
+        let index = self.shared.alone.applied.load(Ordering::Acquire);
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
         loop {
+            let round_deadline = deadline.unwrap_or_else(|| self.deadline()).min(self.deadline());
+            if self.status().role != Role::Leader {
+                // A round brings the leader's knowledge; without one, what is known stays as it is.
+                drop(self.read_permission(round_deadline, 0).await);
+            }
             let status = self.status();
-            let reached = if status.role == Role::Leader {
-                status.members.iter().filter(|member| member.node_id != status.node_id && member.match_index >= index).count()
-            } else {
-                status.members.iter().filter(|member| member.voter).count() / 2
-            } as u64;
+            let others = status.members.iter().filter(|member| member.node_id != status.node_id);
+            let reached = others.filter(|member| member.match_index >= index).count() as u64;
             if reached >= replicas || deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 return reached;
             }
@@ -311,10 +326,25 @@ impl NodeHandle {
     }
 }
 
+/// Roughly what a reply takes in memory, in bytes.
+fn reply_bytes(reply: &Reply) -> usize {
+    match reply {
+        Reply::Bulk(bytes) => bytes.len(),
+        Reply::Array(replies) | Reply::Set(replies) => replies.iter().map(reply_bytes).sum(),
+        Reply::Map(pairs) => pairs.iter().map(|(key, value)| reply_bytes(key) + reply_bytes(value)).sum(),
+        Reply::Text(text) => text.len(),
+        Reply::Simple(_) | Reply::Error(_) | Reply::Integer(_) | Reply::Null | Reply::NullArray | Reply::Double(_) | Reply::Boolean(_) => {
+            size_of::<Reply>()
+        }
+    }
+}
+
 /// A run of reads, as far as it is evaluated.
 struct Evaluation {
     run: Vec<Request>,
     replies: Vec<Reply>,
+    /// Bytes of the replies.
+    bytes: usize,
 }
 
 /// How an evaluation went on.
@@ -341,7 +371,13 @@ impl Evaluation {
             let now = now_ms.map(UnixMillis);
             let context = ReadContext { group: GROUP, db: request.db, now, log_time: None, state: Some(&state), seed: rand::random() };
             match request.spec.read(&request.args, &Reader::new(view.as_ref(), context)) {
-                Ok(reply) => self.replies.push(reply),
+                Ok(reply) => {
+                    self.bytes += reply_bytes(&reply);
+                    self.replies.push(reply);
+                    if self.bytes >= REPLY_BYTES_MAX {
+                        break;
+                    }
+                }
                 Err(ReadError::TimeNeeded(deadline)) => return Outcome::NeedsTime(deadline.0),
                 Err(ReadError::Engine(EngineError::WouldBlock)) => return Outcome::NeedsDisk,
                 Err(ReadError::Engine(error)) => return Outcome::Failed(error),

@@ -13,5 +13,5 @@ mod request;
 pub mod shell;
 pub mod storage;
 
-pub use handle::{MemberStatus, NodeHandle, NodeStatus, RaftCommand, Role};
+pub use handle::{MemberStatus, NodeHandle, NodeStatus, RaftCommand, Replies, Role};
 pub use request::{Consistency, Request, RunResult};

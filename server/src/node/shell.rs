@@ -730,7 +730,7 @@ fn status(core: &Core, identity: &Identity, members: &Members) -> NodeStatus {
         peer: member.addresses.peer.clone(),
         admin: member.addresses.admin.clone(),
         voter: configuration.voters.contains(&member.node_id),
-        match_index: group.progress(member.node_id).map_or(0, |(matched, _)| matched),
+        match_index: core.match_index(member.node_id),
     };
     NodeStatus {
         cluster_id: identity.cluster_id.clone(),

@@ -21,14 +21,14 @@ use tokio::time::sleep_until;
 
 use super::Services;
 use super::registry::{Client, Signal};
-use super::run::{Aftermath, Path, Run, error_reply};
+use super::run::{Aftermath, Path, Pending, Run, error_reply};
 use super::session::Session;
 use crate::command::node_command::Switch;
 use crate::command::{CommandSpec, Handler, NodeCommand, flags, table};
 use crate::config::{ReadonlyReads, RuntimeValues};
 use crate::error::{CommandError, RequestError};
 use crate::metrics::Metric;
-use crate::node::{Consistency, Request};
+use crate::node::{Consistency, Replies, Request};
 
 /// Most arguments of a command. Redis takes 2^31; each costs memory beyond its bytes.
 const ARGUMENTS_MAX: usize = 1 << 20;
@@ -289,12 +289,32 @@ impl Connection {
                 services.metrics.add(Metric::WriteRuns, 1);
                 self.attend(pin!(services.node.write(requests))).await?
             }
-            Path::Read => {
-                services.metrics.add(Metric::ReadRuns, 1);
-                self.attend(pin!(services.node.read(requests, self.consistency()))).await?
-            }
+            Path::Read => return self.finish_reads(requests, waiting).await,
         };
         Ok(waiting.resolve(result, began.elapsed(), &services.metrics, |reply| self.send(reply)))
+    }
+
+    /// Has the node evaluate reads, and answers them piece by piece: large replies are on their way before the next are read.
+    async fn finish_reads(&mut self, mut requests: Vec<Request>, mut waiting: Pending) -> Result<Aftermath, Close> {
+        let services = Arc::clone(&self.services);
+        services.metrics.add(Metric::ReadRuns, 1);
+        loop {
+            let began = Instant::now();
+            let result = self.attend(pin!(services.node.read(requests, self.consistency()))).await?;
+            let (result, rest) = match result {
+                Ok(Replies { replies, rest }) => (Ok(replies), rest),
+                Err(error) => (Err(error), Vec::new()),
+            };
+            if rest.is_empty() {
+                return Ok(waiting.resolve(result, began.elapsed(), &services.metrics, |reply| self.send(reply)));
+            }
+            let part = waiting.split_first(result.as_ref().map_or(0, Vec::len));
+            part.resolve(result, began.elapsed(), &services.metrics, |reply| self.send(reply));
+            requests = rest;
+            if self.output.len() > self.output_pause_bytes() {
+                self.wait_for_room().await?;
+            }
+        }
     }
 
     /// Answers the command in hand, and every later one that has been received, with the error of a run that was not executed.

@@ -166,7 +166,9 @@ impl Connection {
 
     /// Kills the clients that pass the filter; this one when it has its reply.
     fn kill(&mut self, filter: &ClientFilter) -> i64 {
-        let hit = self.services.registry.select(filter, self.client.id);
+        let mut hit = self.services.registry.select(filter, self.client.id);
+        // One that was killed before and is still saying goodbye counts as gone.
+        hit.retain(|client| !client.is_killed());
         for client in &hit {
             if client.id == self.client.id {
                 self.session.closing = true;
@@ -226,7 +228,7 @@ impl Connection {
             let request = |db| Request { spec: &KEYSPACE_COUNTS, args: vec![Bytes::from_static(b"keyspace-counts")], db };
             // Counts as this node has them: INFO answers without a leader, too.
             let counts = pin!(services.node.read((0..DATABASES).map(request).collect(), Consistency::Local));
-            self.attend(counts).await?.map_or(vec![], |replies| replies.iter().map(counts_of).collect())
+            self.attend(counts).await?.map_or(vec![], |counts| counts.replies.iter().map(counts_of).collect())
         } else {
             vec![]
         };

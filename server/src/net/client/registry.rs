@@ -105,6 +105,11 @@ impl Client {
         self.view.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether the connection was asked to end.
+    pub fn is_killed(&self) -> bool {
+        self.killed.load(Ordering::Acquire)
+    }
+
     /// Asks the client's task to close the connection at once.
     pub fn kill(&self) {
         self.killed.store(true, Ordering::Release);

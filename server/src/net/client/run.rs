@@ -114,6 +114,37 @@ impl Run {
 }
 
 impl Pending {
+    /// Takes off what belongs to the first `count` requests, with the known replies before the last of them.
+    fn take_groups(&mut self, count: usize) -> Vec<(&'static CommandSpec, usize)> {
+        let (mut taken, mut left) = (Vec::new(), count);
+        while left > 0 {
+            let (spec, size) = self.groups.first_mut().expect("the node answers no more than it was asked");
+            let share = left.min(*size);
+            taken.push((*spec, share));
+            *size -= share;
+            left -= share;
+            if *size == 0 {
+                self.groups.remove(0);
+            }
+        }
+        taken
+    }
+
+    /// Splits off the first `count` requests; what stands behind them stays.
+    /// # Panics
+    /// Panics if there are fewer.
+    pub fn split_first(&mut self, count: usize) -> Pending {
+        let groups = self.take_groups(count);
+        // The i-th known reply at position `at` has `at - i` requests before it.
+        let moved = self.answered.iter().enumerate().take_while(|(index, (at, _))| at - index < count).count();
+        let rest = self.answered.split_off(moved);
+        let answered = std::mem::replace(&mut self.answered, rest);
+        for (at, _) in &mut self.answered {
+            *at -= count + moved;
+        }
+        Pending { groups, answered }
+    }
+
     /// Gives every command its reply, in order, counts them, and says what becomes of the commands behind.
     /// # Panics
     /// Panics if the node gave another number of replies than it was asked for.
@@ -296,6 +327,36 @@ mod tests {
     }
 
     /// What the commands `! set ! get` are answered for a result of the node.
+    #[test]
+    fn a_run_is_answered_in_parts() {
+        let metrics = Metrics::default();
+        let mut run = Run::default();
+        for name in ["a", "b"] {
+            run.push_answered(Reply::text(format!("before {name}")));
+            run.push(request(&format!("get {name}")));
+            run.push(request("ttl x"));
+        }
+        run.push_answered(Reply::Simple("last"));
+        let (_, _, mut rest) = run.take();
+        let mut texts = Vec::new();
+        for part in [1, 2] {
+            let replies = (0..part).map(Reply::Integer).collect();
+            rest.split_first(usize::try_from(part).expect("small"))
+                .resolve(Ok(replies), Duration::ZERO, &metrics, |reply| texts.push(reply.clone()));
+        }
+        rest.resolve(Ok(vec![Reply::Integer(9)]), Duration::ZERO, &metrics, |reply| texts.push(reply.clone()));
+        let expected = [
+            Reply::text("before a"),
+            Reply::Integer(0),
+            Reply::Integer(0),
+            Reply::text("before b"),
+            Reply::Integer(1),
+            Reply::Integer(9),
+            Reply::Simple("last"),
+        ];
+        assert_eq!(texts, expected);
+    }
+
     fn resolved(result: RunResult) -> (Vec<Reply>, Aftermath, Metrics) {
         let mut run = Run::default();
         run.push_answered(Reply::Simple("first"));

@@ -116,6 +116,13 @@ pub enum PeerEvent {
         /// The member that said so.
         by: u64,
     },
+    /// A member says that another process has used this node's identity since: this data directory is a copy, or out of date.
+    Disowned {
+        /// The member that said so.
+        by: u64,
+        /// What it said.
+        why: String,
+    },
     /// A node asks to become a member. Dropping `reply` means `Wait`.
     Join {
         /// The cluster it must be, if it knows.

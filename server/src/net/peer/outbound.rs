@@ -255,10 +255,23 @@ impl LaneTask {
                 tracing::warn!(peer, ?lane, address, %error, "the peer does not let this node in");
             }
         }
-        if reason == Reason::Removed {
-            return self.shared.events.send(PeerEvent::RemovedFromCluster { by: peer }).await.map_err(|_| ());
-        }
-        Ok(())
+        let event = match reason {
+            Reason::Removed => PeerEvent::RemovedFromCluster { by: peer },
+            // This directory is a copy, or was one day: another process has spoken for it since.
+            Reason::OldBoot | Reason::DuplicateIncarnation | Reason::WrongIncarnation => {
+                PeerEvent::Disowned { by: peer, why: error.to_string() }
+            }
+            Reason::Unspecified
+            | Reason::WrongCluster
+            | Reason::WrongNode
+            | Reason::NotMember
+            | Reason::BadSecret
+            | Reason::Level
+            | Reason::NotReady
+            | Reason::Superseded
+            | Reason::Malformed => return Ok(()),
+        };
+        self.shared.events.send(event).await.map_err(|_| ())
     }
 }
 

@@ -140,6 +140,7 @@ fn number_of(event: &PeerEvent) -> Option<u64> {
         | PeerEvent::Hello { .. }
         | PeerEvent::SnapshotReceived { .. }
         | PeerEvent::RemovedFromCluster { .. }
+        | PeerEvent::Disowned { .. }
         | PeerEvent::Join { .. }
         | PeerEvent::Admin { .. } => None,
     }

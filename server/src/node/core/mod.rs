@@ -22,7 +22,7 @@ use raft::eraftpb::{ConfChangeV2, ConfState, Entry, Message, MessageType, Snapsh
 use raftlog::entry::{ENVELOPE_VERSION, EntryKind, Envelope, Run};
 use raftlog::group::{Group, NotProposed};
 use raftlog::log::{LogPosition, Persist};
-use raftlog::message::{Body, Forward, Frame, ReadReply, ReadRequest};
+use raftlog::message::{Body, Forward, Frame, Match, ReadReply, ReadRequest};
 
 pub use clock::Now;
 use clock::{Skew, StampClock};
@@ -167,6 +167,8 @@ pub struct Core {
     /// Snapshots on their way to followers; the log keeps what follows them.
     snapshots: Vec<SnapshotOut>,
     last_snapshot_id: u64,
+    /// What the leader said last of the members' logs.
+    leader_matches: Vec<Match>,
     /// A snapshot that was received and waits until nothing else is under way.
     received: Option<Message>,
     chores_at_ms: u64,
@@ -198,6 +200,7 @@ impl Core {
             syncing_at: None,
             snapshots: Vec::new(),
             last_snapshot_id: 0,
+            leader_matches: Vec::new(),
             received: None,
             chores_at_ms: 0,
         };
@@ -302,6 +305,7 @@ impl Core {
 
     fn read_reply(&mut self, from: u64, reply: ReadReply) {
         if reply.boot == self.config.boot && self.group.leader() == Some(from) {
+            self.leader_matches = reply.matches;
             self.reads.confirm(reply.round, reply.index, reply.now_ms);
         }
     }
@@ -626,7 +630,9 @@ impl Core {
         }
     }
 
-    fn send_read_reply(&mut self, peer: u64, reply: ReadReply) {
+    fn send_read_reply(&mut self, peer: u64, mut reply: ReadReply) {
+        let members = self.applied.members.members.iter();
+        reply.matches = members.map(|member| Match { node_id: member.node_id, index: self.match_index(member.node_id) }).collect();
         self.send(peer, Lane::Control, Body::ReadReply(reply));
     }
 
@@ -714,6 +720,15 @@ impl Core {
     #[must_use]
     pub fn applied_state(&self) -> &Applied {
         &self.applied
+    }
+
+    /// What is known to be on a member's disk: the leader's knowledge, on a follower as of its last read round; 0 for nothing.
+    #[must_use]
+    pub fn match_index(&self, node_id: u64) -> u64 {
+        match self.group.progress(node_id) {
+            Some((index, _)) => index,
+            None => self.leader_matches.iter().find(|known| known.node_id == node_id).map_or(0, |known| known.index),
+        }
     }
 
     /// Whether more runs and reads would only wait: a leader is busy with its disk and has no use for them before.

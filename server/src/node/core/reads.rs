@@ -90,7 +90,7 @@ impl Reads {
             match asker {
                 Asker::Client { id, deadline_ms } => self.confirmed.push(Confirmed { id, index, now_ms, deadline_ms }),
                 Asker::Peer { node_id, request } => {
-                    replies.push((node_id, ReadReply { round: request.round, boot: request.boot, index, now_ms }));
+                    replies.push((node_id, ReadReply { round: request.round, boot: request.boot, index, now_ms, matches: Vec::new() }));
                 }
             }
         }
@@ -180,7 +180,7 @@ mod tests {
         reads.cancel_round();
         assert_eq!(reads.begin_round(1), Some(2));
         assert!(reads.confirm(1, 4, 50).is_empty());
-        assert_eq!(reads.confirm(2, 4, 60), [(3, ReadReply { round: 5, boot: 2, index: 4, now_ms: 60 })]);
+        assert_eq!(reads.confirm(2, 4, 60), [(3, ReadReply { round: 5, boot: 2, index: 4, now_ms: 60, matches: Vec::new() })]);
         assert_eq!(ready(&mut reads, 4), [(1, 60)]);
         assert!(reads.is_idle());
     }
