@@ -125,6 +125,14 @@ impl Node {
         node
     }
 
+    /// Gives the node other addresses from its next start on.
+    /// # Panics
+    /// It runs.
+    pub fn move_away(&mut self) {
+        assert!(self.process.is_none(), "the node runs");
+        [self.listen, self.peer_listen, self.admin_listen] = [(); 3].map(|()| address::reserve());
+    }
+
     /// Adds options for the next start.
     pub fn add_flags(&mut self, flags: &[&str]) {
         self.flags.extend(flags.iter().map(|flag| (*flag).to_owned()));
@@ -191,12 +199,6 @@ impl Node {
             }
             self.try_client()?.call(&["PING"]).ok()
         });
-    }
-
-    /// Whether the process runs, paused or not.
-    #[must_use]
-    pub fn is_started(&self) -> bool {
-        self.process.is_some()
     }
 
     /// Whether the process runs and is not paused.

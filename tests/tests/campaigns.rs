@@ -19,7 +19,7 @@ fn everything_killed_under_load() {
 #[test]
 fn more_data_than_memory() {
     let report = larger_than_memory::run(&larger_than_memory::Plan {
-        bytes: 160 << 20,
+        bytes: 96 << 20,
         value_bytes: 1024,
         block_cache_bytes: 8 << 20,
         memtable_bytes: 8 << 20,

@@ -18,8 +18,8 @@ fn clients_are_listed_with_their_names_and_killed() {
 
     assert_eq!(observer.must(&["CLIENT", "KILL", "ID", &id.to_string()]), Value::Integer(1));
     assert_eq!(victim.read_to_close().expect("it is closed"), b"");
-    assert_eq!(observer.must(&["CLIENT", "KILL", "ID", &id.to_string()]), Value::Integer(0));
     eventually("the victim is gone", || (!text(&observer.must(&["CLIENT", "LIST"])).contains("name=victim")).then_some(()));
+    assert_eq!(observer.must(&["CLIENT", "KILL", "ID", &id.to_string()]), Value::Integer(0));
 
     let mut other = node.client();
     other.must(&["PING"]);

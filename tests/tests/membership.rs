@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use redraft_tests::client::{integer, ok};
 use redraft_tests::node::wait_status;
-use redraft_tests::{Client, Cluster, Load, Role, Value, eventually};
+use redraft_tests::{Client, Cluster, Load, Node, Role, Value, eventually};
 
 /// Exit code of a node that must not be started again.
 const DO_NOT_RESTART: i32 = 3;
@@ -236,4 +236,43 @@ fn copy_dir(from: &Path, to: &Path) {
             fs::copy(&path, &target).expect("the file can be copied");
         }
     }
+}
+
+#[test]
+fn nodes_share_a_secret_and_a_stranger_is_kept_out() {
+    let mut cluster = Cluster::start_with(3, &["--peer-secret", "of the cluster"]);
+    assert_eq!(cluster.client(0).incr("n"), 1);
+    let join = cluster[0].peer_address().to_string();
+    let dir = redraft_tests::dir::TestDir::new();
+    for flags in [&["--join", &join] as &[&str], &["--join", &join, "--peer-secret", "another"]] {
+        let mut stranger = Node::new(dir.join(format!("stranger-{}", flags.len())), flags);
+        stranger.start();
+        eventually("it says why it is kept out", || stranger.log().contains("peer-secret").then_some(()));
+        assert!(stranger.try_client().is_none());
+        stranger.stop();
+    }
+    wait_members(&cluster, 3, 0);
+    let fourth = cluster.add_node();
+    wait_members(&cluster, 3, 1);
+    assert_eq!(cluster.client(fourth).incr("n"), 2);
+}
+
+#[test]
+fn a_node_returns_with_new_addresses() {
+    let mut cluster = Cluster::start(3);
+    let moved = cluster.followers()[0];
+    let before = cluster[moved].status();
+    cluster[moved].stop();
+    cluster[moved].move_away();
+    cluster.bring_back(moved);
+    let address = cluster[moved].address().to_string();
+    wait_status(&cluster[cluster.leader()], "the table has its new address", |status| {
+        status.members.iter().any(|member| member.node_id == before.node_id && member.listen == address)
+    });
+    // The others find it there: with another node gone, it is needed.
+    let gone = cluster.others(moved)[0];
+    cluster[gone].kill();
+    let mut client = cluster.client(moved);
+    eventually("two of three are enough", || matches!(client.ask(&["SET", "k", "v"]), Value::Simple(_)).then_some(()));
+    assert_eq!(cluster[moved].status().node_id, before.node_id, "it is the same node");
 }

@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,11 +15,16 @@ use resp::Value;
 use crate::client::Client;
 use crate::dir::TestDir;
 use crate::node::{Node, wait_readable};
+use crate::wait::wait_until;
 
 /// Connections that write.
 const WRITERS: u64 = 4;
 /// Commands in a pipeline.
 const PIPELINE: u64 = 64;
+/// How often the state of affairs is told.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
+/// How long everything may take to be written.
+const INGESTION_PATIENCE: Duration = Duration::from_secs(3600);
 /// Makes the order of the keys look random; odd, so that it runs through all of a power of two.
 const STRIDE: u64 = 0x9E37_79B9_7F4A_7C15;
 
@@ -69,11 +75,23 @@ pub fn run(plan: &Plan) -> Report {
     let keys = plan.bytes / plan.value_bytes as u64;
 
     let began = Instant::now();
+    let written = AtomicU64::new(0);
     thread::scope(|scope| {
-        for writer in 0..WRITERS {
-            let address = node.address();
-            scope.spawn(move || write(address, plan, keys, writer));
-        }
+        let start = |writer| {
+            let (address, written) = (node.address(), &written);
+            scope.spawn(move || write(address, plan, keys, writer, written))
+        };
+        let writers: Vec<_> = (0..WRITERS).map(start).collect();
+        let mut told_at = Instant::now();
+        let done = wait_until(began + INGESTION_PATIENCE, || {
+            if told_at.elapsed() >= PROGRESS_INTERVAL {
+                told_at = Instant::now();
+                let (now, resident) = (written.load(Ordering::Relaxed), node.process().resident_bytes());
+                eprintln!("{now} of {keys} keys, resident memory {} MiB", resident >> 20);
+            }
+            writers.iter().all(|writer| writer.is_finished())
+        });
+        assert!(done, "not all keys were written within {INGESTION_PATIENCE:?}");
     });
     let ingestion = began.elapsed();
     let writes_per_second = keys as f64 / ingestion.as_secs_f64();
@@ -98,7 +116,7 @@ fn check_resident(node: &Node, plan: &Plan) -> u64 {
 }
 
 /// Writes every `WRITERS`-th key.
-fn write(address: SocketAddr, plan: &Plan, keys: u64, writer: u64) {
+fn write(address: SocketAddr, plan: &Plan, keys: u64, writer: u64, written: &AtomicU64) {
     let mut client = Client::connect(address).expect("the node listens");
     let mut numbers = (writer..keys).step_by(WRITERS as usize).map(|position| scattered(position, keys)).peekable();
     while numbers.peek().is_some() {
@@ -106,6 +124,7 @@ fn write(address: SocketAddr, plan: &Plan, keys: u64, writer: u64) {
             numbers.by_ref().take(PIPELINE as usize).map(|number| [b"SET".to_vec(), key(number), value(number, plan.value_bytes)]);
         for reply in client.pipeline(commands).expect("the node answers") {
             assert!(!matches!(reply, Value::Error(_)), "a write is refused: {reply:?}");
+            written.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
