@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
 use resp::{Authentication, Limits, ProtocolError, Reply, RequestReader};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::sleep_until;
 
@@ -469,6 +469,8 @@ impl Connection {
         loop {
             let over_limit = self.output.len() > self.output_bytes_max();
             let (may_read, may_write) = (self.may_read(), !self.output.is_empty());
+            // Read through the halves' `AsyncRead`: it knows that a short read has emptied the socket, so that no second call has to find out.
+            let (mut input, output) = self.stream.split();
             tokio::select! {
                 biased;
                 value = work.as_mut() => return Ok(Event::Done(value)),
@@ -480,13 +482,11 @@ impl Connection {
                     }
                     None => {}
                 },
-                ready = self.stream.readable(), if may_read => {
-                    ready.map_err(|_| Close::Now)?;
-                    if self.read_some()? {
-                        return Ok(Event::Read);
-                    }
+                read = input.read_buf(self.reader.buffer_mut()), if may_read => {
+                    self.take_read(read)?;
+                    return Ok(Event::Read);
                 }
-                ready = self.stream.writable(), if may_write => {
+                ready = output.writable(), if may_write => {
                     ready.map_err(|_| Close::Now)?;
                     self.write_output()?;
                     return Ok(Event::Written);
@@ -512,19 +512,26 @@ impl Connection {
     /// Reads once. False if there was nothing to read.
     fn read_some(&mut self) -> Result<bool, Close> {
         match self.stream.try_read_buf(self.reader.buffer_mut()) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            read => self.take_read(read).map(|()| true),
+        }
+    }
+
+    /// Takes notice of what was read into the buffer.
+    fn take_read(&mut self, read: io::Result<usize>) -> Result<(), Close> {
+        match read {
             Ok(0) => self.ended = true,
             Ok(bytes) => {
                 self.active_ms = self.services.registry.now_ms();
                 self.services.metrics.add(Metric::TotalNetInputBytes, bytes as u64);
                 self.services.metrics.add(Metric::TotalReadsProcessed, 1);
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
             Err(error) => {
                 tracing::debug!(client = self.client.id, %error, "cannot read from a client");
                 return Err(Close::Now);
             }
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Writes what the socket takes, with one call.
