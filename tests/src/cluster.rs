@@ -106,7 +106,8 @@ impl Cluster {
         }
     }
 
-    /// Adds a node that joins the group; its position. It is a member when it answers.
+    /// Adds a node that joins the group, and waits until it has what the group had before; its position. A write through it before that
+    /// may end as unknown, since the node gets the write's result within a snapshot.
     #[track_caller]
     pub fn add_node(&mut self) -> usize {
         let join = self.peer_addresses().join(",");
@@ -114,6 +115,7 @@ impl Cluster {
         let position = self.nodes.len() - 1;
         self.start_node(position);
         self.nodes[position].wait_ready();
+        self.wait_caught_up(position);
         position
     }
 

@@ -220,6 +220,9 @@ fn an_old_copy_of_a_directory_is_not_let_in() {
     // Its log and its vote are of the past: as a voter, it could undo what it once agreed to.
     cluster.start_node(node);
     assert_eq!(cluster[node].wait_end().code(), Some(DO_NOT_RESTART), "the copy ends");
+    for other in cluster.others(node) {
+        assert!(cluster[other].try_status().is_some(), "the others must not be misled by it");
+    }
     let mut client = cluster.client(cluster.leader());
     assert_eq!(client.must(&["SET", "k", "3"]), ok());
     assert_eq!(integer(&client.must(&["GET", "k"])), 3);

@@ -470,7 +470,9 @@ impl Core {
     }
 
     fn send_runs(&mut self) {
-        if self.group.leader().is_none() {
+        // A joiner without data would get the results of its first runs within its first snapshot, that is, never: they wait.
+        let is_blank = self.applied.position.index == 0;
+        if is_blank || self.group.leader().is_none() {
             return;
         }
         while let Some((id, forward)) = self.runs.send_next(self.now.mono_ms) {
