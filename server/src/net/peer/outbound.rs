@@ -210,7 +210,9 @@ impl LaneTask {
         let (request, sealed) = dial::greeted(&options.seal, &challenge, &hello, self.queue.next_connection());
         let mut replies = LanesClient::new(channel.clone()).stream(request).await?.into_inner();
         let welcome = dial::read_hello_reply(&options.seal, &sealed, replies.message().await?)?;
-        gate.check_server(self.peer, &welcome).map_err(CallError::Refused)?;
+        // This node's own judgement of the peer, which says nothing about this node: only the peer's refusal may end it.
+        gate.check_server(self.peer, &welcome)
+            .map_err(|refused| CallError::Broken(format!("this node does not accept the peer: {}", refused.detail)))?;
         Ok(OpenLane { replies, _channel: channel })
     }
 
