@@ -17,7 +17,6 @@ mod state_machine;
 use bytes::Bytes;
 use prost::Message as _;
 use protobuf::Message as _;
-use raft::StateRole;
 use raft::eraftpb::{ConfChangeV2, ConfState, Entry, Message, MessageType, Snapshot};
 use raftlog::entry::{ENVELOPE_VERSION, EntryKind, Envelope, Run};
 use raftlog::group::{Group, NotProposed};
@@ -699,12 +698,6 @@ impl Core {
         self.group.propose(vec![envelope.encode_to_bytes()])
     }
 
-    /// Whether nothing of this node's clients is under way.
-    #[must_use]
-    pub fn is_idle(&self) -> bool {
-        self.runs.is_idle() && self.reads.is_idle() && self.time_waiters.is_empty()
-    }
-
     /// Hands leadership to the voter that is closest, if this node leads and there is another.
     pub fn resign(&mut self) {
         if let Some(to) = self.closest_voter(&[]) {
@@ -755,12 +748,6 @@ impl Core {
     #[must_use]
     pub fn leads_alone(&self) -> bool {
         self.group.can_serve_reads() && self.group.is_sole_voter() && !self.group.has_pending_change()
-    }
-
-    /// Whether this node leads.
-    #[must_use]
-    pub fn is_leader(&self) -> bool {
-        self.group.role() == StateRole::Leader
     }
 }
 

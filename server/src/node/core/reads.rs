@@ -134,10 +134,6 @@ impl Reads {
     pub(super) fn waits_for_apply(&self) -> bool {
         !self.confirmed.is_empty()
     }
-
-    pub(super) fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.round.is_none() && self.confirmed.is_empty()
-    }
 }
 
 #[cfg(test)]
@@ -182,7 +178,7 @@ mod tests {
         assert!(reads.confirm(1, 4, 50).is_empty());
         assert_eq!(reads.confirm(2, 4, 60), [(3, ReadReply { round: 5, boot: 2, index: 4, now_ms: 60, matches: Vec::new() })]);
         assert_eq!(ready(&mut reads, 4), [(1, 60)]);
-        assert!(reads.is_idle());
+        assert!(reads.waiting.is_empty() && reads.round.is_none() && reads.confirmed.is_empty());
     }
 
     #[test]

@@ -134,10 +134,6 @@ impl Runs {
         })
         .collect()
     }
-
-    pub(super) fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.sent.is_empty()
-    }
 }
 
 #[cfg(test)]
