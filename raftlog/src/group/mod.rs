@@ -37,8 +37,11 @@ pub struct GroupConfig {
 /// Messages on their way to one follower before an acknowledgement.
 const INFLIGHT_MESSAGES_MAX: usize = 128;
 
-/// Bytes of committed entries handed out and not yet applied, beyond which the group does nothing more until apply has caught up.
-const UNAPPLIED_BYTES_MAX: usize = 384 << 20;
+/// Bytes of committed entries handed out and not yet applied, beyond which no more entries are taken from a leader: it sends them again.
+const UNAPPLIED_BYTES_MAX: usize = 256 << 20;
+/// The same bytes, beyond which the group does nothing more until apply has caught up. What a follower may have taken before it began to
+/// refuse lies below that.
+const UNAPPLIED_BYTES_LIMIT: usize = 768 << 20;
 
 /// What has to be done after events.
 #[derive(Debug, Default)]
@@ -164,6 +167,10 @@ impl Group {
             MessageType::MsgPropose | MessageType::MsgReadIndex | MessageType::MsgReadIndexResp | MessageType::MsgTransferLeader
         );
         if refused || message.to != self.config.node_id || message.from == self.config.node_id {
+            return;
+        }
+        // Apply does not keep up. Heartbeats and votes go on, so that the leader stays one.
+        if self.handed_out_bytes > UNAPPLIED_BYTES_MAX && !message.get_entries().is_empty() {
             return;
         }
         if let Err(error) = self.raw.step(message) {
@@ -307,8 +314,7 @@ impl Group {
             if self.raw.snap().is_some() && !self.is_quiet() {
                 break;
             }
-            // Apply does not keep up: acknowledging more would only fill the memory.
-            if self.handed_out_bytes > UNAPPLIED_BYTES_MAX {
+            if self.handed_out_bytes > UNAPPLIED_BYTES_LIMIT {
                 break;
             }
             self.take_ready(&mut effects);
