@@ -26,6 +26,8 @@ use crate::node::{NodeHandle, Role};
 
 /// Threads of the network; apply, log and core have their own.
 const NETWORK_THREADS: usize = 2;
+/// Reads that wait for the disk at a time, and files of snapshots. Each holds a view of the data.
+const BLOCKING_THREADS_MAX: usize = 64;
 /// Events of the peer network on their way to the node.
 const PEER_EVENTS_MAX: usize = 4096;
 /// How long a stopping leader waits for its successor.
@@ -80,6 +82,7 @@ impl From<StorageError> for ServerError {
 pub fn run(config: Config) -> Result<(), ServerError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(NETWORK_THREADS)
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
         .thread_name("network")
         .enable_all()
         .build()
@@ -185,16 +188,18 @@ async fn start(config: Arc<Config>) -> Result<Running, ServerError> {
     let network = PeerNetwork::new(options, gate.clone(), peer_events);
     let peers = Arc::new(Peers { network, gate, client, node_id: own.node_id, members: RwLock::default(), runtime: Handle::current() });
     let events = Events::new();
+    let metrics = Arc::new(Metrics::default());
     let node = {
         let (events, network, config) = (events.clone(), Arc::<Peers>::clone(&peers), Arc::clone(&config));
-        let started = tokio::task::spawn_blocking(move || shell::start(storage, config, events, network, rand::random()));
+        let metrics = Arc::clone(&metrics);
+        let started = tokio::task::spawn_blocking(move || shell::start(storage, config, events, network, metrics, rand::random()));
         started.await.map_err(cannot_start)?.map_err(|error| ServerError::DoNotRestart(error.to_string()))?
     };
     tokio::spawn(pump(peer_received, events, node.clone(), Arc::clone(&peers)));
     tokio::spawn(watch_disk(node.clone(), Arc::clone(&config)));
     let present = Member { node_id: own.node_id, incarnation: own.incarnation, addresses, level: LEVEL };
     tokio::spawn(announce(node.clone(), peers, present));
-    let clients = ClientServer::bind(config, node.clone(), Arc::new(Metrics::default()), stopped).await.map_err(cannot_start)?;
+    let clients = ClientServer::bind(config, node.clone(), metrics, stopped).await.map_err(cannot_start)?;
     Ok(Running { node, clients, stop, _admin_port: admin_port })
 }
 

@@ -76,7 +76,7 @@ fn apply(families: &mut Families, batch: &WriteBatch) {
 impl Engine for MemoryEngine {
     fn view(&self, kind: ViewKind) -> Box<dyn View + '_> {
         match kind {
-            ViewKind::Latest => Box::new(LatestView { engine: self }),
+            ViewKind::Latest | ViewKind::CachedLatest => Box::new(LatestView { engine: self }),
             ViewKind::Snapshot | ViewKind::CachedSnapshot => Box::new(MemoryView { families: Arc::clone(&self.lock().current) }),
         }
     }

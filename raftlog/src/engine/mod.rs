@@ -1,12 +1,15 @@
 //! Ordered key-value engines: what the Raft log and the keyspace are stored in.
 //! An engine owns column families of byte-ordered keys, applies batches atomically and in order, and gives consistent views. It knows
-//! neither Raft nor Redis. Two implementations: `RocksEngine` for nodes, `MemoryEngine` for tests and the simulator, whose unsynced
-//! batches a simulated crash loses.
+//! neither Raft nor Redis. Three implementations: `RocksEngine` for nodes; `LayeredEngine`, which keeps recent changes in memory over
+//! another engine; `MemoryEngine` for tests and the simulator, whose unsynced batches a simulated crash loses.
 //! Invariant: after a crash an engine holds a prefix of the batches written, and that prefix contains every batch written before the
 //! last `sync` that returned.
 //! An engine that has failed once stays failed: nothing here retries a sync (RocksDB background errors; fsync semantics of Linux).
 
+mod layer;
+mod layered;
 mod memory;
+mod merge;
 mod overlay;
 mod rocks;
 mod wal;
@@ -15,9 +18,10 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
+pub use layered::LayeredEngine;
 pub use memory::MemoryEngine;
 pub use overlay::{Overlay, Savepoint};
-pub use rocks::{Recovery, RocksEngine, RocksOptions};
+pub use rocks::{Durability, RocksEngine, RocksOptions};
 
 /// A column family, by its position in the list of names the engine was opened with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -62,6 +66,8 @@ pub enum Direction {
 pub enum ViewKind {
     /// Every read sees the newest batch; consistent only while the reader is also the one writer.
     Latest,
+    /// As `Latest`, but a read that would have to touch the disk fails with `EngineError::WouldBlock`.
+    CachedLatest,
     /// All reads see the state of the moment the view was taken.
     Snapshot,
     /// As `Snapshot`, but a read that would have to touch the disk fails with `EngineError::WouldBlock`.
@@ -106,7 +112,8 @@ impl WriteBatch {
 /// Why an engine could not answer.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    /// A `CachedSnapshot` read needs the disk: run the whole operation again on a `Snapshot`, off the network threads.
+    /// A read of a cached view needs the disk, or the view is too old: run the whole operation again on a `Snapshot`, off the network
+    /// threads.
     #[error("the read needs the disk")]
     WouldBlock,
     /// Another process holds the directory.
@@ -141,11 +148,11 @@ pub type Items<'a> = Box<dyn Iterator<Item = EngineResult<(Bytes, Bytes)>> + 'a>
 pub trait View {
     /// The value of a key.
     /// # Errors
-    /// `WouldBlock` in a `CachedSnapshot` only; `Corruption` and `Io` mean the replica must stop.
+    /// `WouldBlock` in a cached view only; `Corruption` and `Io` mean the replica must stop.
     fn get(&self, cf: Cf, key: &[u8]) -> EngineResult<Option<Bytes>>;
 
     /// The keys of a range with their values, in byte order or against it. Lazy: costs what is consumed, plus one seek.
-    /// A `CachedSnapshot` answers `WouldBlock` as its first item: iterations go to the blocking pool.
+    /// A cached view answers `WouldBlock` as its first item: iterations go to the blocking pool.
     fn items(&self, cf: Cf, range: &KeyRange, direction: Direction) -> Items<'_>;
 }
 
@@ -160,7 +167,7 @@ pub struct ExportedFile {
     pub bytes: u64,
 }
 
-/// An ordered key-value engine. All methods may block on the disk, but for views of kind `CachedSnapshot`.
+/// An ordered key-value engine. All methods may block on the disk, but for cached views.
 pub trait Engine: Send + Sync {
     /// A view of the current state. Cheap; holding it long keeps obsolete data alive.
     fn view(&self, kind: ViewKind) -> Box<dyn View + '_>;

@@ -4,11 +4,10 @@
 //! Invariant: for each key the overlay holds at most one change, the newest; the undo list has what it replaced, oldest first.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Range;
-use std::iter::Peekable;
 
 use bytes::Bytes;
 
+use super::merge::Merged;
 use super::{Cf, Direction, EngineResult, Items, KeyRange, View, WriteBatch};
 
 type Changes = BTreeMap<Bytes, Option<Bytes>>;
@@ -102,66 +101,11 @@ impl View for Overlay<'_> {
         }
         let from = Bytes::copy_from_slice(&range.from);
         let to = Bytes::copy_from_slice(&range.to);
-        let changes = self.changes[usize::from(cf.0)].range(from..to);
-        Box::new(Merged { changes: Side::new(changes, direction), base: self.base.items(cf, range, direction).peekable(), direction })
-    }
-}
-
-/// The changes of a range in the order of the iteration.
-struct Side<'a> {
-    range: Range<'a, Bytes, Option<Bytes>>,
-    direction: Direction,
-    next: Option<(&'a Bytes, &'a Option<Bytes>)>,
-}
-
-impl<'a> Side<'a> {
-    fn new(range: Range<'a, Bytes, Option<Bytes>>, direction: Direction) -> Self {
-        let mut side = Self { range, direction, next: None };
-        side.advance();
-        side
-    }
-
-    fn advance(&mut self) -> Option<(&'a Bytes, &'a Option<Bytes>)> {
-        let following = match self.direction {
-            Direction::Forward => self.range.next(),
-            Direction::Reverse => self.range.next_back(),
-        };
-        std::mem::replace(&mut self.next, following)
-    }
-}
-
-/// Merges changes with the items below them; a change wins over the item of the same key.
-struct Merged<'a> {
-    changes: Side<'a>,
-    base: Peekable<Items<'a>>,
-    direction: Direction,
-}
-
-impl Iterator for Merged<'_> {
-    type Item = EngineResult<(Bytes, Bytes)>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            let Some((key, _)) = self.changes.next else { return self.base.next() };
-            match self.base.peek() {
-                Some(Err(_)) => return self.base.next(),
-                Some(Ok((below, _))) => {
-                    let base_is_first = match self.direction {
-                        Direction::Forward => below < key,
-                        Direction::Reverse => below > key,
-                    };
-                    if base_is_first {
-                        return self.base.next();
-                    }
-                    if below == key {
-                        self.base.next();
-                    }
-                }
-                None => {}
-            }
-            if let Some((key, Some(value))) = self.changes.advance() {
-                return Some(Ok((key.clone(), value.clone())));
-            }
+        let changes = self.changes[usize::from(cf.0)].range(from..to).map(|(key, value)| (key.clone(), value.clone()));
+        let base = self.base.items(cf, range, direction);
+        match direction {
+            Direction::Forward => Box::new(Merged::new(changes, base, direction)),
+            Direction::Reverse => Box::new(Merged::new(changes.rev(), base, direction)),
         }
     }
 }

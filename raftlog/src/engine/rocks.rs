@@ -1,17 +1,17 @@
 //! The engine on RocksDB.
-//! Every batch goes through RocksDB's WAL; `sync` makes the WAL durable. RocksDB keeps the column families of a batch together over a power
-//! cut, since it syncs older WALs before it commits a flush (`FlushMemTableToOutputFile`).
-//! Two ways of recovering a WAL after a crash: `data/` keeps the longest intact prefix (`PointInTime`), as the Raft log redoes the rest;
-//! `log/` does without a last record that was never finished (`wal.rs` cuts it off first, as RocksDB's `TolerateCorruptedTailRecords`
-//! neither accepts all that a power cut leaves nor refuses all that it should) and refuses a hole, which could hide acknowledged entries.
+//! Two ways of being durable. `Wal`: every batch goes through RocksDB's WAL, and `sync` makes the WAL durable. After a crash the engine does
+//! without a last record that was never finished (`wal.rs` cuts it off first, as RocksDB's `TolerateCorruptedTailRecords` neither accepts all
+//! that a power cut leaves nor refuses all that it should) and refuses a hole, which could hide acknowledged entries.
+//! `Flush`: there is no WAL, and `sync` flushes all column families together (`atomic_flush`), so that a crash keeps them at one batch.
 
 use std::fs::File;
 use std::path::Path;
 
 use bytes::Bytes;
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRawIterator, DBRecoveryMode, Error, ErrorKind,
-    IngestExternalFileOptions, Options, ReadOptions, ReadTier, Snapshot, SstFileWriter, WriteOptions,
+    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRawIterator,
+    DBRecoveryMode, Error, ErrorKind, FlushOptions, IngestExternalFileOptions, LruCacheOptions, Options, ReadOptions, ReadTier, Snapshot,
+    SstFileWriter, WriteOptions,
 };
 
 use super::{Cf, Change, Direction, Engine, EngineError, EngineResult, ExportedFile, Items, KeyRange, View, ViewKind, WriteBatch, wal};
@@ -25,23 +25,25 @@ pub struct RocksOptions {
     pub memtable_bytes: usize,
     /// Bytes of the block cache; index and filter blocks are in it too.
     pub block_cache_bytes: usize,
-    /// What a damaged WAL means.
-    pub recovery: Recovery,
+    /// How batches become durable.
+    pub durability: Durability,
 }
 
-/// How a WAL is read after a crash.
+/// How batches become durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Recovery {
-    /// Up to the first record that is not intact; what is lost can be had elsewhere.
-    LongestPrefix,
-    /// Completely, but for a last record that was never finished. Bad bytes before an intact record are corruption.
-    WholeLog,
+pub enum Durability {
+    /// By a WAL, which is synced. It is recovered completely, but for a last record that was never finished; bad bytes before an intact
+    /// record are corruption.
+    Wal,
+    /// By flushing memtables to files. Another log has what a crash loses.
+    Flush,
 }
 
 /// A RocksDB instance.
 pub struct RocksEngine {
     db: DB,
     names: Vec<&'static str>,
+    durability: Durability,
     /// Held so that it lives as long as the database.
     _cache: Cache,
     /// The lock under which the WAL may be cut; after `db`, so that it is released after the database is closed.
@@ -52,6 +54,8 @@ pub struct RocksEngine {
 const OPEN_FILES_MAX: i32 = 1024;
 /// Blocks of the SST files.
 const BLOCK_BYTES: usize = 8 * 1024;
+/// Shards of the block cache, as a power of two: enough for the threads that read, few enough to be large.
+const CACHE_SHARD_BITS: i32 = 2;
 /// Size at which an export starts the next file.
 const EXPORT_FILE_BYTES: u64 = 64 << 20;
 
@@ -60,11 +64,14 @@ impl RocksEngine {
     /// # Errors
     /// `Locked` when another process has it open, `Corruption` or `Io` otherwise.
     pub fn open(path: &Path, options: &RocksOptions) -> EngineResult<Self> {
-        let directory = match options.recovery {
-            Recovery::LongestPrefix => None,
-            Recovery::WholeLog => Some(wal::cut_torn_tail(path)?),
+        let directory = match options.durability {
+            Durability::Wal => Some(wal::cut_torn_tail(path)?),
+            Durability::Flush => None,
         };
-        let cache = Cache::new_lru_cache(options.block_cache_bytes);
+        let mut cache_options = LruCacheOptions::default();
+        cache_options.set_capacity(options.block_cache_bytes);
+        cache_options.set_num_shard_bits(CACHE_SHARD_BITS);
+        let cache = Cache::new_lru_cache_opts(&cache_options);
         let mut db_options = Options::default();
         db_options.create_if_missing(true);
         db_options.create_missing_column_families(true);
@@ -77,10 +84,10 @@ impl RocksEngine {
         db_options.set_keep_log_file_num(4);
         db_options.set_max_log_file_size(4 << 20);
         db_options.set_recycle_log_file_num(0);
-        db_options.set_wal_recovery_mode(match options.recovery {
-            Recovery::LongestPrefix => DBRecoveryMode::PointInTime,
-            Recovery::WholeLog => DBRecoveryMode::TolerateCorruptedTailRecords,
-        });
+        match options.durability {
+            Durability::Wal => db_options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords),
+            Durability::Flush => db_options.set_atomic_flush(true),
+        }
         let descriptors = std::iter::once("default")
             .chain(options.column_families.iter().copied())
             .map(|name| ColumnFamilyDescriptor::new(name, Self::family_options(options, &cache)));
@@ -92,16 +99,23 @@ impl RocksEngine {
                 failure(&error)
             }
         })?;
-        Ok(Self { db, names: options.column_families.clone(), _cache: cache, _directory: directory })
+        Ok(Self { db, names: options.column_families.clone(), durability: options.durability, _cache: cache, _directory: directory })
     }
 
     fn family_options(options: &RocksOptions, cache: &Cache) -> Options {
         let mut blocks = BlockBasedOptions::default();
         blocks.set_block_cache(cache);
         blocks.set_block_size(BLOCK_BYTES);
-        blocks.set_cache_index_and_filter_blocks(true);
-        blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
+        // In parts, of which the cache keeps those in use: the whole filter of a large file is read again for nearly every key once it does
+        // not fit the cache beside the data.
+        blocks.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
         blocks.set_bloom_filter(10.0, false);
+        blocks.set_partition_filters(true);
+        blocks.set_metadata_block_size(BLOCK_BYTES);
+        blocks.set_cache_index_and_filter_blocks(true);
+        blocks.set_cache_index_and_filter_blocks_with_high_priority(true);
+        blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
+        blocks.set_pin_top_level_index_and_filter(true);
         blocks.set_format_version(6);
         let mut family = Options::default();
         family.set_block_based_table_factory(&blocks);
@@ -124,6 +138,12 @@ impl RocksEngine {
         self.db.cf_handle(self.names[usize::from(cf.0)]).expect("the column family was opened with the database")
     }
 
+    fn write_options(&self) -> WriteOptions {
+        let mut options = WriteOptions::default();
+        options.disable_wal(self.durability == Durability::Flush);
+        options
+    }
+
     fn families(&self) -> impl Iterator<Item = Cf> {
         (0u8..).take(self.names.len()).map(Cf)
     }
@@ -142,16 +162,17 @@ impl Engine for RocksEngine {
     fn view(&self, kind: ViewKind) -> Box<dyn View + '_> {
         let mut reads = ReadOptions::default();
         let snapshot = match kind {
-            ViewKind::Latest => None,
+            ViewKind::Latest | ViewKind::CachedLatest => None,
             ViewKind::Snapshot | ViewKind::CachedSnapshot => Some(self.db.snapshot()),
         };
         if let Some(snapshot) = &snapshot {
             reads.set_snapshot(snapshot);
         }
-        if kind == ViewKind::CachedSnapshot {
+        let cached = matches!(kind, ViewKind::CachedLatest | ViewKind::CachedSnapshot);
+        if cached {
             reads.set_read_tier(ReadTier::BlockCache);
         }
-        Box::new(RocksView { engine: self, reads, snapshot, cached: kind == ViewKind::CachedSnapshot })
+        Box::new(RocksView { engine: self, reads, snapshot, cached })
     }
 
     fn write(&self, batch: &WriteBatch) -> EngineResult<()> {
@@ -163,11 +184,18 @@ impl Engine for RocksEngine {
                 Change::DeleteRange(cf, range) => native.delete_range_cf(self.family(*cf), &range.from, &range.to),
             }
         }
-        self.db.write_opt(native, &WriteOptions::default()).map_err(|error| failure(&error))
+        self.db.write_opt(native, &self.write_options()).map_err(|error| failure(&error))
     }
 
     fn sync(&self) -> EngineResult<()> {
-        self.db.flush_wal(true).map_err(|error| failure(&error))
+        match self.durability {
+            Durability::Wal => self.db.flush_wal(true),
+            Durability::Flush => {
+                let families: Vec<_> = self.families().map(|cf| self.family(cf)).collect();
+                self.db.flush_cfs_opt(&families, &FlushOptions::default())
+            }
+        }
+        .map_err(|error| failure(&error))
     }
 
     fn export(&self, view: &dyn View, range: &KeyRange, dir: &Path) -> EngineResult<Vec<ExportedFile>> {
@@ -199,7 +227,7 @@ impl Engine for RocksEngine {
         for cf in self.families() {
             let family = self.family(cf);
             self.db.delete_file_in_range_cf(family, &range.from, &range.to).map_err(|error| failure(&error))?;
-            self.db.delete_range_cf(family, &range.from, &range.to).map_err(|error| failure(&error))?;
+            self.db.delete_range_cf_opt(family, &range.from, &range.to, &self.write_options()).map_err(|error| failure(&error))?;
         }
         let mut options = IngestExternalFileOptions::default();
         options.set_move_files(true);

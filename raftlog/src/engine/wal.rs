@@ -247,12 +247,12 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::engine::{Cf, Direction, Engine, KeyRange, Recovery, RocksEngine, RocksOptions, ViewKind, WriteBatch};
+    use crate::engine::{Cf, Direction, Durability, Engine, KeyRange, RocksEngine, RocksOptions, ViewKind, WriteBatch};
 
     const STATE: Cf = Cf(0);
 
     fn options() -> RocksOptions {
-        RocksOptions { column_families: vec!["state"], memtable_bytes: 8 << 20, block_cache_bytes: 1 << 20, recovery: Recovery::WholeLog }
+        RocksOptions { column_families: vec!["state"], memtable_bytes: 8 << 20, block_cache_bytes: 1 << 20, durability: Durability::Wal }
     }
 
     fn random_bytes(seed: u64, count: usize) -> Vec<u8> {

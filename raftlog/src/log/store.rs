@@ -254,6 +254,13 @@ impl LogStore {
         Some((from, self.truncated))
     }
 
+    /// Bytes of the entries after an index. Costs a step per entry.
+    #[must_use]
+    pub fn bytes_after(&self, index: u64) -> usize {
+        let entries = usize::try_from(self.last().saturating_sub(index)).unwrap_or(usize::MAX);
+        self.meta.iter().rev().take(entries).map(|meta| meta.bytes as usize).sum()
+    }
+
     /// The highest index such that the entries above it hold at most `bytes`.
     #[must_use]
     pub fn index_leaving(&self, bytes: usize) -> u64 {
@@ -450,5 +457,6 @@ mod tests {
         let count = |size: u64| store.entries(1, 10, Some(size), GetEntriesContext::empty(false)).expect("entries").len();
         assert_eq!([count(0), count(150), count(u64::MAX)], [1, 2, 9]);
         assert_eq!(store.index_leaving(2 * 67), 7);
+        assert_eq!([0, 7, 8, 9].map(|index| store.bytes_after(index) / 67), [store.bytes() / 67, 2, 1, 0]);
     }
 }

@@ -178,7 +178,8 @@ impl<'a, 'v> Writer<'a, 'v> {
         let was_apart = matches!(lookup.metadata, Some(Metadata { value: StoredValue::Apart(_), .. }));
         let value = if value.len() > INLINE_BYTES_MAX {
             let length = value.len();
-            self.overlay.put(VALUE, lookup.record.clone(), value);
+            // As a part of its log entry it would keep the whole entry in memory.
+            self.overlay.put(VALUE, lookup.record.clone(), Bytes::copy_from_slice(&value));
             StoredValue::Apart(length)
         } else {
             if was_apart {

@@ -18,6 +18,7 @@ use super::replies::{Answer, Replies};
 use super::request::RunResult;
 use super::shell::{Completions, stop_for, stop_process};
 use super::storage::{self, SnapshotFiles};
+use crate::metrics::Metric;
 
 /// A run and the client who waits for its replies.
 pub(super) type ClientRun = (TrackedRun, oneshot::Sender<RunResult>);
@@ -37,8 +38,6 @@ pub(super) enum ApplyTask {
     Install(SnapshotFiles, LogPosition),
     /// The log was reset to the installed snapshot.
     FinishInstall(SnapshotFiles),
-    /// Make the data durable.
-    Sync,
 }
 
 /// The worker's thread.
@@ -113,10 +112,6 @@ impl ApplyWorker {
                 self.completions.installed(self.machine.take_applied());
             }
             ApplyTask::FinishInstall(files) => storage::finish_install(self.data.as_ref(), &files)?,
-            ApplyTask::Sync => {
-                self.data.sync()?;
-                self.completions.data_synced();
-            }
         }
         Ok(())
     }
@@ -130,9 +125,13 @@ impl ApplyWorker {
     fn apply(&mut self) -> Result<(), Halt> {
         if !self.waiting_for_configuration && !self.entries.is_empty() {
             let reached = self.machine.apply(&mut self.entries)?;
+            self.shared.metrics.add(Metric::ExpiredKeys, self.machine.take_purged_keys());
             self.publish();
             if let Reached::Change(change) = reached {
                 self.waiting_for_configuration = true;
+                // The change has to be durable before it takes effect, and until then the group stands still: what is written by now goes
+                // first, while it still moves.
+                self.data.sync()?;
                 self.completions.change_reached(change);
             }
         }

@@ -9,12 +9,13 @@ use resp::Reply;
 use tokio::sync::oneshot;
 
 use super::core::{AdminRequest, GROUP, JoinAnswer, Member};
-use super::request::{Consistency, Request, RunResult};
+use super::request::{Consistency, Request, RunResult, reply_bytes};
 use super::shell::{Event, Events, Network, stop_process, wall_ms};
 use crate::command::{Handler, codec, flags};
 use crate::config::Config;
 use crate::error::RequestError;
 use crate::keyspace::{KeyspaceState, ReadContext, ReadError, Reader, UnixMillis};
+use crate::metrics::Metrics;
 
 /// A role in the Raft group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +97,7 @@ pub(super) struct Shared {
     pub(super) disk_is_full: AtomicBool,
     pub(super) network: Arc<dyn Network>,
     pub(super) config: Arc<Config>,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 /// Published by a leader that is the only voter and has no configuration change under way: nobody else can lead, so its commit index is
@@ -323,19 +325,6 @@ impl NodeHandle {
     #[must_use]
     pub fn data(&self) -> &Arc<dyn Engine> {
         &self.shared.data
-    }
-}
-
-/// Roughly what a reply takes in memory, in bytes.
-fn reply_bytes(reply: &Reply) -> usize {
-    match reply {
-        Reply::Bulk(bytes) => bytes.len(),
-        Reply::Array(replies) | Reply::Set(replies) => replies.iter().map(reply_bytes).sum(),
-        Reply::Map(pairs) => pairs.iter().map(|(key, value)| reply_bytes(key) + reply_bytes(value)).sum(),
-        Reply::Text(text) => text.len(),
-        Reply::Simple(_) | Reply::Error(_) | Reply::Integer(_) | Reply::Null | Reply::NullArray | Reply::Double(_) | Reply::Boolean(_) => {
-            size_of::<Reply>()
-        }
     }
 }
 

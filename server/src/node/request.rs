@@ -28,3 +28,16 @@ pub enum Consistency {
 
 /// Commands of one connection, in its order, executed together: one reply each, or one error for all of them.
 pub type RunResult = Result<Vec<Reply>, RequestError>;
+
+/// Roughly what a reply takes in memory, in bytes.
+pub(super) fn reply_bytes(reply: &Reply) -> usize {
+    match reply {
+        Reply::Bulk(bytes) => bytes.len(),
+        Reply::Array(replies) | Reply::Set(replies) => replies.iter().map(reply_bytes).sum(),
+        Reply::Map(pairs) => pairs.iter().map(|(key, value)| reply_bytes(key) + reply_bytes(value)).sum(),
+        Reply::Text(text) => text.len(),
+        Reply::Simple(_) | Reply::Error(_) | Reply::Integer(_) | Reply::Null | Reply::NullArray | Reply::Double(_) | Reply::Boolean(_) => {
+            size_of::<Reply>()
+        }
+    }
+}

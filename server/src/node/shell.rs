@@ -34,6 +34,7 @@ use super::storage::{Identity, SnapshotFiles, Storage};
 use crate::config::Config;
 use crate::error::RequestError;
 use crate::keyspace::group_range;
+use crate::metrics::Metrics;
 
 /// Exit code of a node that must not be started again by a supervisor.
 pub const EXIT_DO_NOT_RESTART: i32 = 3;
@@ -262,6 +263,7 @@ pub fn start(
     config: Arc<Config>,
     events: Events,
     network: Arc<dyn Network>,
+    metrics: Arc<Metrics>,
     random: u64,
 ) -> Result<NodeHandle, StartError> {
     let identity = storage.identity().clone();
@@ -325,6 +327,7 @@ pub fn start(
         disk_is_full: AtomicBool::new(false),
         network: Arc::clone(&network),
         config,
+        metrics,
     });
     let worker = ApplyWorker::new(machine, Arc::clone(&data), apply_tasks, Arc::clone(&completions), Arc::clone(&shared), replies.clone());
     let shell = Shell {
@@ -363,7 +366,7 @@ pub fn start(
 }
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) {
-    thread::Builder::new().name(name.to_owned()).spawn(body).expect("the system has a thread to spare at start");
+    thread::Builder::new().name(name.to_owned()).spawn(body).expect("the system has a thread to spare");
 }
 
 /// The wall clock, in ms since the Unix epoch.
@@ -600,7 +603,7 @@ impl Shell {
                     remove_dir(&files.dir);
                 }
             }
-            Effect::SyncData => send_task(&self.apply, ApplyTask::Sync),
+            Effect::SyncData => self.sync_data(),
             Effect::Truncate(from, to) => send_task(&self.log, LogTask::Truncate(from, to)),
             Effect::AnswerJoin(id, answer) => {
                 if let Some(client) = self.joins.remove(&id) {
@@ -653,6 +656,15 @@ impl Shell {
         self.apply(Vec::new());
         self.installing = Some((files.clone(), Vec::new()));
         send_task(&self.apply, ApplyTask::Install(files, position));
+    }
+
+    /// Apply goes on meanwhile: what it has written by now is what counts.
+    fn sync_data(&self) {
+        let (data, completions) = (Arc::clone(&self.data), Arc::clone(&self.completions));
+        spawn("sync", move || match data.sync() {
+            Ok(()) => completions.data_synced(),
+            Err(error) => stop_for(&error, &format!("the data cannot be made durable: {error}")),
+        });
     }
 
     fn generate_snapshot(&mut self, to: u64, id: SnapshotId) {

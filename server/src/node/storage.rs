@@ -13,7 +13,7 @@ use std::sync::Arc;
 use prost::Message as _;
 use protobuf::Message as _;
 use raft::eraftpb::{HardState, Message};
-use raftlog::engine::{Cf, Engine, EngineError, ExportedFile, Recovery, RocksEngine, RocksOptions, ViewKind, WriteBatch};
+use raftlog::engine::{Cf, Durability, Engine, EngineError, ExportedFile, LayeredEngine, RocksEngine, RocksOptions, ViewKind, WriteBatch};
 use raftlog::log::{Durable, GroupId, HighWater, LOG_CF, LOG_COLUMN_FAMILIES, LogPosition, LogStore, Persist, encode_bootstrap};
 
 use super::core::{COLUMN_FAMILIES, GROUP, InitialState, Members, read_snapshot_contents};
@@ -23,6 +23,9 @@ use crate::keyspace::{STATE, group_range, state_key};
 const NODE: GroupId = GroupId(0);
 /// Memtables of `log/`: entries are written once and deleted soon.
 const LOG_MEMTABLE_BYTES: usize = 64 << 20;
+/// The share of the memtables of `data/` that one layer of recent changes has: two layers may grow to twice their size, and RocksDB needs as
+/// much as one for taking it over.
+const LAYERS_PER_MEMTABLES: usize = 4;
 /// Block cache of `log/`: only entries that fell out of memory are read.
 const LOG_CACHE_BYTES: usize = 8 << 20;
 
@@ -143,7 +146,7 @@ impl Storage {
                 column_families: LOG_COLUMN_FAMILIES.to_vec(),
                 memtable_bytes: LOG_MEMTABLE_BYTES,
                 block_cache_bytes: LOG_CACHE_BYTES,
-                recovery: Recovery::WholeLog,
+                durability: Durability::Wal,
             },
         )?;
         let data = open_engine(
@@ -152,13 +155,16 @@ impl Storage {
                 column_families: COLUMN_FAMILIES.to_vec(),
                 memtable_bytes: options.memtable_bytes,
                 block_cache_bytes: options.block_cache_bytes,
-                recovery: Recovery::LongestPrefix,
+                durability: Durability::Flush,
             },
         )?;
+        let layer_bytes_max = options.memtable_bytes / LAYERS_PER_MEMTABLES;
+        let data = LayeredEngine::new(Box::new(data), COLUMN_FAMILIES.len(), layer_bytes_max);
         let (high_water, high_water_mark) =
             HighWater::open(&dir.join("high-water")).map_err(|source| StorageError::Directory { path: dir.join("high-water"), source })?;
         let identity = Identity::default();
-        let mut storage = Self { dir: dir.to_owned(), log, data, high_water, high_water_mark, identity, boot: 0 };
+        let mut storage =
+            Self { dir: dir.to_owned(), log: Arc::new(log), data: Arc::new(data), high_water, high_water_mark, identity, boot: 0 };
         storage.identify(random)?;
         storage.finish_install()?;
         storage.count_boot()?;
@@ -397,9 +403,6 @@ pub fn snapshot_message(bytes: &[u8]) -> Option<Message> {
     Message::parse_from_bytes(bytes).ok().filter(|message| message.has_snapshot())
 }
 
-fn open_engine(path: &Path, options: &RocksOptions) -> Result<Arc<dyn Engine>, StorageError> {
-    match RocksEngine::open(path, options) {
-        Ok(engine) => Ok(Arc::new(engine)),
-        Err(source) => Err(StorageError::Engine { path: path.to_owned(), source }),
-    }
+fn open_engine(path: &Path, options: &RocksOptions) -> Result<RocksEngine, StorageError> {
+    RocksEngine::open(path, options).map_err(|source| StorageError::Engine { path: path.to_owned(), source })
 }

@@ -126,6 +126,9 @@ pub enum Effect {
 const SYNCS_IN_FLIGHT_MAX: usize = 1;
 /// Committed and unapplied entries, in number, before proposals wait.
 const UNAPPLIED_ENTRIES_MAX: u64 = 256;
+/// Bytes and number of log entries that a start may have to apply again, beyond which the data is synced.
+const REPLAY_BYTES_MAX: usize = 64 << 20;
+const REPLAY_ENTRIES_MAX: u64 = 100_000;
 /// Least time between two looks at truncation, membership and leftovers.
 const CHORES_INTERVAL_MS: u64 = 200;
 
@@ -161,6 +164,8 @@ pub struct Core {
     round_in_flight: Option<u64>,
     /// Followers' and own reads that wait for log time to pass a deadline.
     time_waiters: Vec<(u64, Asker)>,
+    /// The data is durable at least up to this index.
+    synced_index: u64,
     /// Applied index at the last request to sync the data.
     syncing_at: Option<u64>,
     /// Snapshots on their way to followers; the log keeps what follows them.
@@ -179,6 +184,7 @@ impl Core {
     pub fn new(config: CoreConfig, group: Group, applied: Applied, now: Now) -> Self {
         let mut stamps = StampClock::default();
         stamps.raise(applied.log_time_ms, now);
+        let synced_index = applied.position.index;
         let mut core = Self {
             config,
             group,
@@ -196,6 +202,7 @@ impl Core {
             change_in_progress: false,
             round_in_flight: None,
             time_waiters: Vec::new(),
+            synced_index,
             syncing_at: None,
             snapshots: Vec::new(),
             last_snapshot_id: 0,
@@ -256,7 +263,7 @@ impl Core {
             self.chores_at_ms = self.now.mono_ms + CHORES_INTERVAL_MS;
             self.resign_if_skewed();
             self.forget_unwanted_snapshots();
-            self.truncate_if_large();
+            self.tend_log();
             self.tend_members();
         }
     }
@@ -387,11 +394,9 @@ impl Core {
 
     /// The data is durable at least up to what was applied when `SyncData` was asked for.
     pub fn data_synced(&mut self) {
-        let Some(synced) = self.syncing_at.take() else { return };
-        let in_flight = self.snapshots.iter().map(|snapshot| snapshot.index).min().unwrap_or(u64::MAX);
-        let target = self.truncation_target().min(synced).min(in_flight);
-        if let Some((from, to)) = self.group.truncate(target) {
-            self.effects.push(Effect::Truncate(from, to));
+        if let Some(index) = self.syncing_at.take() {
+            self.synced_index = self.synced_index.max(index);
+            self.tend_log();
         }
     }
 
@@ -678,15 +683,22 @@ impl Core {
         });
     }
 
-    fn truncation_target(&self) -> u64 {
-        self.group.log().index_leaving(self.config.log_bytes_max / 2)
-    }
-
-    fn truncate_if_large(&mut self) {
-        if self.syncing_at.is_none()
-            && self.group.log().bytes() > self.config.log_bytes_max
-            && self.truncation_target() >= self.group.log().first()
-        {
+    /// Truncates a log that has become too large, and has the data synced when that or the next start needs it.
+    fn tend_log(&mut self) {
+        let log = self.group.log();
+        let unsynced_bytes = log.bytes_after(self.synced_index).saturating_sub(log.bytes_after(self.applied.position.index));
+        let mut is_due = unsynced_bytes > REPLAY_BYTES_MAX;
+        if log.bytes() > self.config.log_bytes_max {
+            let wanted = log.index_leaving(self.config.log_bytes_max / 2);
+            is_due |= wanted > self.synced_index;
+            let in_flight = self.snapshots.iter().map(|snapshot| snapshot.index).min().unwrap_or(u64::MAX);
+            if let Some((from, to)) = self.group.truncate(wanted.min(self.synced_index).min(in_flight)) {
+                self.effects.push(Effect::Truncate(from, to));
+            }
+        }
+        let unsynced = self.applied.position.index.saturating_sub(self.synced_index);
+        is_due |= unsynced > REPLAY_ENTRIES_MAX;
+        if is_due && unsynced > 0 && self.syncing_at.is_none() {
             self.syncing_at = Some(self.applied.position.index);
             self.effects.push(Effect::SyncData);
         }

@@ -26,7 +26,7 @@ use crate::error::RequestError;
 use crate::keyspace::{
     KeyspaceState, ReadContext, ReadError, Reader, STATE, UnixMillis, Writer, earliest_deadline, log_time_key, state_key,
 };
-use crate::node::request::{Request, RunResult};
+use crate::node::request::{Request, RunResult, reply_bytes};
 
 /// The one group of today.
 pub const GROUP: GroupId = GroupId(1);
@@ -35,6 +35,8 @@ pub const COLUMN_FAMILIES: &[&str] = crate::keyspace::COLUMN_FAMILIES;
 
 /// Bytes of changes after which a batch is written, at the next end of an entry.
 const BATCH_BYTES: usize = 4 << 20;
+/// Bytes of replies to a run with writes, beyond which its further reads are refused: they cannot be evaluated later, and wait in memory.
+const RUN_REPLY_BYTES_MAX: usize = 256 << 20;
 /// Keys that one purge entry removes.
 const PURGE_KEYS_PER_ROUND_MAX: usize = 1000;
 /// Keys that one sweep entry removes.
@@ -214,6 +216,8 @@ pub struct StateMachine {
     applied: Applied,
     tracked: VecDeque<TrackedRun>,
     replies: Vec<(RunId, RunResult)>,
+    /// Keys removed because their time was up, since the last call of `take_purged_keys`.
+    purged_keys: u64,
 }
 
 impl StateMachine {
@@ -226,8 +230,8 @@ impl StateMachine {
         let members = Arc::new(Members::default());
         let applied =
             Applied { position, log_time_ms: 0, earliest_deadline_ms: None, leftovers: false, own_sequence: 0, gap: false, members };
-        let mut machine =
-            Self { engine, node_id, boot, keyspace, origins: BTreeMap::new(), applied, tracked: VecDeque::new(), replies: Vec::new() };
+        let (origins, tracked, replies) = (BTreeMap::new(), VecDeque::new(), Vec::new());
+        let mut machine = Self { engine, node_id, boot, keyspace, origins, applied, tracked, replies, purged_keys: 0 };
         machine.load()?;
         Ok(machine)
     }
@@ -293,6 +297,11 @@ impl StateMachine {
     /// Replies that became final since the last call. They may be sent.
     pub fn take_replies(&mut self) -> Vec<(RunId, RunResult)> {
         std::mem::take(&mut self.replies)
+    }
+
+    /// How many keys were removed because their time was up since the last call.
+    pub fn take_purged_keys(&mut self) -> u64 {
+        std::mem::take(&mut self.purged_keys)
     }
 
     /// What the data says about itself. Resets the notice of a gap.
@@ -373,7 +382,8 @@ impl StateMachine {
                 }
             }
             EntryKind::Purge => {
-                Writer::new(overlay, &mut self.keyspace, 0, now).purge_expired(PURGE_KEYS_PER_ROUND_MAX)?;
+                let purged = Writer::new(overlay, &mut self.keyspace, 0, now).purge_expired(PURGE_KEYS_PER_ROUND_MAX)?;
+                self.purged_keys += purged.keys as u64;
             }
             EntryKind::Sweep => {
                 Writer::new(overlay, &mut self.keyspace, 0, now).sweep(SWEEP_KEYS_PER_ROUND_MAX)?;
@@ -416,12 +426,17 @@ impl StateMachine {
         match tracked {
             Some(TrackedRun { id, requests, .. }) if !requests.is_empty() => {
                 let mut answers = Vec::with_capacity(requests.len());
+                let mut bytes = 0;
                 for request in &requests {
-                    answers.push(if request.spec.is_write() {
+                    let answer = if request.spec.is_write() {
                         self.apply_command(index, &mut payload, overlay)?
+                    } else if bytes > RUN_REPLY_BYTES_MAX {
+                        Reply::Error(RequestError::TryAgain("the replies to this pipeline are too large".into()).to_string().into())
                     } else {
                         self.read_between(request, seed, overlay)?
-                    });
+                    };
+                    bytes += reply_bytes(&answer);
+                    answers.push(answer);
                 }
                 assert!(payload.is_empty(), "a run's payload holds its writes and nothing else");
                 replies.push((id, Ok(answers)));
@@ -506,5 +521,60 @@ fn configuration_change(entry: &Entry) -> Result<Option<ConfChangeV2>, Halt> {
         EntryType::EntryConfChangeV2 => ConfChangeV2::parse_from_bytes(&entry.data).map_err(|_| malformed).map(Some),
         // The older form is never proposed.
         EntryType::EntryConfChange => Err(malformed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use raftlog::engine::MemoryEngine;
+    use raftlog::entry::ENVELOPE_VERSION;
+
+    use super::super::members::Member;
+    use super::*;
+    use crate::command::{Handler, table};
+
+    fn request(words: &[&[u8]]) -> Request {
+        let args: Vec<_> = words.iter().map(|word| Bytes::copy_from_slice(word)).collect();
+        Request { spec: table::resolve(&args).expect("a valid command"), args, db: 0 }
+    }
+
+    /// A founding member's state machine, alone.
+    fn machine() -> StateMachine {
+        let engine = Arc::new(MemoryEngine::new(COLUMN_FAMILIES.len()));
+        let members = Members { members: vec![Member { node_id: 1, ..Member::default() }], ..Members::default() };
+        InitialState { members }.write(engine.as_ref()).expect("memory does not fail");
+        StateMachine::open(engine, 1, 1).expect("good data")
+    }
+
+    /// What a client of this node is answered for its first run.
+    fn run(machine: &mut StateMachine, requests: Vec<Request>) -> Vec<Reply> {
+        let mut payload = Vec::new();
+        for request in &requests {
+            if let Handler::Write { id, .. } = request.spec.handler {
+                codec::encode(id, request.db, &request.args, &mut payload);
+            }
+        }
+        let runs = vec![Run { node_id: 1, boot: 1, sequence: 1, payload: payload.into(), commands: 1 }];
+        let kind = EntryKind::Commands.into();
+        let envelope = Envelope { version: ENVELOPE_VERSION, level: LEVEL, kind, now_ms: 1, seed: 0, runs, payload: Bytes::new() };
+        let index = machine.applied().position.index + 1;
+        machine.track(TrackedRun { id: RunId(1), sequence: 1, requests });
+        let entry = Entry { index, term: 9, data: envelope.encode_to_bytes(), ..Entry::default() };
+        machine.apply(&mut VecDeque::from([entry])).expect("good entry");
+        let (_, result) = machine.take_replies().pop().expect("one run");
+        result.expect("executed")
+    }
+
+    #[test]
+    fn reads_between_writes_stop_at_their_bytes_but_the_writes_go_on() {
+        let value = vec![b'x'; 32 << 20];
+        let mut requests = vec![request(&[b"set", b"k", &value])];
+        requests.extend((0..12).map(|_| request(&[b"get", b"k"])));
+        requests.push(request(&[b"append", b"k", b"y"]));
+        let replies = run(&mut machine(), requests);
+        let refused = |reply: &Reply| matches!(reply, Reply::Error(text) if text.starts_with("TRYAGAIN"));
+        assert!(replies[1..=8].iter().all(|reply| *reply == Reply::Bulk(value.clone().into())));
+        assert!(replies[10..13].iter().all(refused));
+        assert_eq!(replies[13], Reply::Integer(value.len() as i64 + 1));
     }
 }
