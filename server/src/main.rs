@@ -10,6 +10,10 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, fmt, reload};
 
+/// Values are allocated by the network's threads and freed by those that apply and hand down, which costs the system's allocator a lock.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     abort_on_panic();
     let outcome = match cli::parse(std::env::args_os()) {
