@@ -1,8 +1,8 @@
 //! One generation of changes in memory, ordered, and readable at any sequence while the next batch is written.
 //! A key has versions, each with the sequence of the batch that wrote it. A reader at a sequence sees the newest version that is not
 //! later; so it sees a batch whole or not at all, however the batch gets in. Writing holds the lock for a few changes at a time.
-//! The layer has one writer, who says which sequences are still read: versions that nobody can see any more go when their key is written
-//! again. Deleted keys stay as versions without a value, since they hide what stands below the layer.
+//! The layer has one writer, who says which sequences are still read: versions that nobody can see any more go with the next batch, or when
+//! their key is written again. Deleted keys stay as versions without a value, since they hide what stands below the layer.
 //! Keys are found by hash. Their order is brought up to date when somebody iterates: most keys are written and read by name alone, and in a
 //! tree of many keys each comparison on the way down misses the processor's caches.
 //! Invariant: the versions of a key have strictly rising sequences, and each but the newest is seen by somebody at its last pruning.
@@ -22,8 +22,10 @@ use super::{Cf, Change, Direction, KeyRange, WriteBatch};
 const CHANGES_PER_LOCK: usize = 64;
 /// Keys that an iteration looks at while the lock is held once, at first and at most: short ones stay cheap.
 const PAGE_KEYS: std::ops::RangeInclusive<usize> = 8..=256;
-/// What a version costs beside the bytes of its key and value: its place in the tree and two allocations.
-const VERSION_OVERHEAD_BYTES: usize = 160;
+/// What a key costs beside its bytes: its place, with room to grow, and allocations.
+const KEY_OVERHEAD_BYTES: usize = 200;
+/// What a version costs beside the bytes of its value.
+const VERSION_OVERHEAD_BYTES: usize = 64;
 
 /// A value at a sequence; none for a deletion.
 #[derive(Debug)]
@@ -54,14 +56,19 @@ impl Versions {
         seen.map(|version| &version.value)
     }
 
-    /// Adds a version, or replaces the one of the same batch, and drops those that none of the `read` sequences sees. Returns the bytes
-    /// that were dropped.
-    fn push(&mut self, version: Version, read: &[u64]) -> usize {
-        if self.newest.sequence == version.sequence {
-            return std::mem::replace(&mut self.newest, version).bytes();
+    /// Adds a version, or replaces the one of the same batch. Returns the bytes that were replaced.
+    fn push(&mut self, version: Version) -> usize {
+        let before = std::mem::replace(&mut self.newest, version);
+        if before.sequence == self.newest.sequence {
+            return before.bytes();
         }
-        let mut superseded_at = version.sequence;
-        self.older.push(std::mem::replace(&mut self.newest, version));
+        self.older.push(before);
+        0
+    }
+
+    /// Drops the versions that none of the `read` sequences sees. Returns their bytes.
+    fn prune(&mut self, read: &[u64]) -> usize {
+        let mut superseded_at = self.newest.sequence;
         let mut dropped = 0;
         for at in (0..self.older.len()).rev() {
             let begins_at = self.older[at].sequence;
@@ -71,6 +78,9 @@ impl Versions {
                 // What this one superseded is seen no longer than before: `superseded_at` stays.
                 dropped += self.older.remove(at).bytes();
             }
+        }
+        if self.older.is_empty() {
+            self.older = Vec::new();
         }
         dropped
     }
@@ -95,6 +105,13 @@ impl Family {
         }
         self.order.len() >= wanted
     }
+}
+
+/// Where a key stands that has a version which may soon be of no use.
+#[derive(Debug)]
+pub(super) struct Superseded {
+    cf: Cf,
+    at: usize,
 }
 
 /// A generation of changes.
@@ -128,11 +145,12 @@ impl Layer {
     }
 
     /// Writes the puts and deletions of a batch at its sequence, which is later than all before. `read` are the sequences that are still
-    /// read, or may be from now on.
+    /// read, or may be from now on. Returns the keys that `prune` should look at when the sequence before is not read any more.
     /// # Panics
     /// Panics at the deletion of a range.
-    pub(super) fn write(&self, changes: &[Change], sequence: u64, read: &[u64]) {
+    pub(super) fn write(&self, changes: &[Change], sequence: u64, read: &[u64]) -> Vec<Superseded> {
         let (mut added, mut dropped) = (0, 0);
+        let mut superseded = Vec::new();
         for part in changes.chunks(CHANGES_PER_LOCK) {
             let mut families = self.lock();
             for change in part {
@@ -144,9 +162,15 @@ impl Layer {
                 let version = Version { sequence, value };
                 added += version.bytes();
                 match families[usize::from(cf.0)].entries.entry(key.clone()) {
-                    Entry::Occupied(mut versions) => dropped += versions.get_mut().push(version, read),
+                    Entry::Occupied(mut entry) => {
+                        let versions = entry.get_mut();
+                        dropped += versions.push(version) + versions.prune(read);
+                        if !versions.older.is_empty() {
+                            superseded.push(Superseded { cf: *cf, at: entry.index() });
+                        }
+                    }
                     Entry::Vacant(place) => {
-                        added += key.len();
+                        added += KEY_OVERHEAD_BYTES + key.len();
                         place.insert(Versions { newest: version, older: Vec::new() });
                     }
                 }
@@ -154,6 +178,16 @@ impl Layer {
         }
         self.bytes.fetch_add(added, Ordering::Relaxed);
         self.bytes.fetch_sub(dropped, Ordering::Relaxed);
+        superseded
+    }
+
+    /// Drops versions of these keys that nobody reads any more.
+    pub(super) fn prune(&self, superseded: &[Superseded], read: &[u64]) {
+        for part in superseded.chunks(CHANGES_PER_LOCK) {
+            let mut families = self.lock();
+            let dropped: usize = part.iter().map(|place| families[usize::from(place.cf.0)].entries[place.at].prune(read)).sum();
+            self.bytes.fetch_sub(dropped, Ordering::Relaxed);
+        }
     }
 
     /// The change of a key as seen at a sequence; `None` if this layer has none.
@@ -286,8 +320,10 @@ mod tests {
             assert!(layer.bytes() <= 3 * one, "{sequence}");
         }
         assert_eq!([5, 98, 99].map(|sequence| value(&layer, sequence)), [Some(Some(2)); 3]);
-        layer.write(&[put("k", 3), put("k", 4)], 100, &[99]);
+        let superseded = layer.write(&[put("k", 3), put("k", 4)], 100, &[99]);
         assert_eq!([99, 100].map(|sequence| value(&layer, sequence)), [Some(Some(2)), Some(Some(4))]);
+        layer.prune(&superseded, &[100]);
+        assert_eq!(layer.bytes(), one, "the next batch makes room for what nobody reads");
         assert_eq!(layer.newest().changes, [put("k", 4)]);
     }
 

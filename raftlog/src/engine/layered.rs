@@ -10,7 +10,7 @@
 //! Invariant: layers and base together hold all batches up to the published sequence, and each layer's content is newer than that of the
 //! layers and the base below it.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock, Weak};
@@ -18,7 +18,7 @@ use std::thread::JoinHandle;
 
 use bytes::Bytes;
 
-use super::layer::Layer;
+use super::layer::{Layer, Superseded};
 use super::merge::Merged;
 use super::{Cf, Change, Direction, Engine, EngineError, EngineResult, ExportedFile, Items, KeyRange, View, ViewKind, WriteBatch};
 
@@ -41,6 +41,8 @@ struct Shared {
     changed: Condvar,
     /// The last sequence of the layer whose handing down began last: the base may hold everything up to here.
     base_reaches: AtomicU64,
+    /// Rises with every new state.
+    generation: AtomicU64,
 }
 
 /// What views take.
@@ -72,6 +74,8 @@ struct Writer {
     sequence: u64,
     /// The sequences at which somebody may read, the present one included.
     read: Vec<u64>,
+    /// What the last batch superseded in the active layer.
+    superseded: Vec<Superseded>,
 }
 
 #[derive(Default)]
@@ -100,10 +104,11 @@ impl LayeredEngine {
             cf_count,
             layer_bytes_max,
             current: RwLock::new(Current { state: Arc::new(state), past: Vec::new() }),
-            writer: Mutex::new(Writer { sequence: 0, read: vec![0] }),
+            writer: Mutex::new(Writer { sequence: 0, read: vec![0], superseded: Vec::new() }),
             progress: Mutex::default(),
             changed: Condvar::new(),
             base_reaches: AtomicU64::new(0),
+            generation: AtomicU64::new(0),
         });
         let thread = std::thread::Builder::new().name("hand-down".to_owned()).spawn({
             let shared = Arc::clone(&shared);
@@ -143,6 +148,7 @@ impl Shared {
         let mut state = State::clone(&current.state);
         change(&mut state);
         let before = std::mem::replace(&mut current.state, Arc::new(state));
+        self.generation.fetch_add(1, Ordering::Release);
         let sequence = before.sequence;
         current.past.push((sequence, Arc::downgrade(&before)));
         drop(before);
@@ -169,6 +175,7 @@ impl Shared {
     fn freeze(&self, writer: &mut Writer, mut progress: MutexGuard<'_, Progress>) {
         assert!(progress.frozen.is_none(), "one layer is handed down at a time");
         let fresh = Arc::new(Layer::new(self.cf_count));
+        writer.superseded.clear();
         writer.read = self.publish(|state| {
             let full = std::mem::replace(&mut state.active, fresh);
             progress.frozen = Some((Arc::clone(&full), writer.sequence));
@@ -262,17 +269,17 @@ impl Engine for LayeredEngine {
     fn view(&self, kind: ViewKind) -> Box<dyn View + '_> {
         let shared = self.shared.as_ref();
         let base = OnceCell::new();
-        let state = match kind {
-            ViewKind::Latest | ViewKind::CachedLatest => None,
-            ViewKind::CachedSnapshot => Some(shared.state()),
-            ViewKind::Snapshot => {
-                // While this lock is held nothing is frozen, so the base has nothing that the state has not.
-                let current = shared.current.read().expect("no holder of this lock panics");
-                base.get_or_init(|| shared.base.view(kind));
-                Some(Arc::clone(&current.state))
-            }
+        // Before the state: what is newer than it looks is taken again, not the other way round.
+        let generation = shared.generation.load(Ordering::Acquire);
+        let state = if kind == ViewKind::Snapshot {
+            // While this lock is held nothing is frozen, so the base has nothing that the state has not.
+            let current = shared.current.read().expect("no holder of this lock panics");
+            base.get_or_init(|| shared.base.view(kind));
+            Arc::clone(&current.state)
+        } else {
+            shared.state()
         };
-        Box::new(LayeredView { shared, kind, state, base })
+        Box::new(LayeredView { shared, kind, state: RefCell::new((generation, state)), base })
     }
 
     fn write(&self, batch: &WriteBatch) -> EngineResult<()> {
@@ -298,7 +305,8 @@ impl Engine for LayeredEngine {
         }
         writer.sequence += 1;
         let sequence = writer.sequence;
-        active.write(&batch.changes, sequence, &writer.read);
+        active.prune(&writer.superseded, &writer.read);
+        writer.superseded = active.write(&batch.changes, sequence, &writer.read);
         writer.read = shared.publish(|state| state.sequence = sequence);
         Ok(())
     }
@@ -341,15 +349,21 @@ impl Engine for LayeredEngine {
 struct LayeredView<'a> {
     shared: &'a Shared,
     kind: ViewKind,
-    /// None for the newest.
-    state: Option<Arc<State>>,
+    /// With its generation.
+    state: RefCell<(u64, Arc<State>)>,
     /// Taken when it is first needed; for a snapshot at once.
     base: OnceCell<Box<dyn View + 'a>>,
 }
 
 impl LayeredView<'_> {
-    fn state(&self) -> Arc<State> {
-        self.state.clone().unwrap_or_else(|| self.shared.state())
+    /// Makes a view of the newest look at it.
+    fn follow(&self) {
+        if matches!(self.kind, ViewKind::Latest | ViewKind::CachedLatest) {
+            let newest = self.shared.generation.load(Ordering::Acquire);
+            if newest != self.state.borrow().0 {
+                self.state.replace((newest, self.shared.state()));
+            }
+        }
     }
 
     fn base(&self) -> &dyn View {
@@ -363,7 +377,8 @@ impl LayeredView<'_> {
 
 impl View for LayeredView<'_> {
     fn get(&self, cf: Cf, key: &[u8]) -> EngineResult<Option<Bytes>> {
-        let state = self.state();
+        self.follow();
+        let (_, state) = &*self.state.borrow();
         if let Some(change) = state.layers().find_map(|layer| layer.get(cf, key, state.sequence)) {
             return Ok(change);
         }
@@ -381,7 +396,8 @@ impl View for LayeredView<'_> {
         if range.from >= range.to {
             return Box::new(std::iter::empty());
         }
-        let state = self.state();
+        self.follow();
+        let state = Arc::clone(&self.state.borrow().1);
         // The clean layer holds nothing that the base has not.
         let layers = [state.frozen.as_ref(), Some(&state.active)].into_iter().flatten();
         let mut items = layers.fold(self.base().items(cf, range, direction), |below, layer| {
