@@ -24,8 +24,8 @@ use crate::node::shell::{self, Event, Events, Network};
 use crate::node::storage::{SnapshotFiles, Storage, StorageError, StorageOptions, snapshot_message};
 use crate::node::{NodeHandle, Role};
 
-/// Threads of the network; apply, log and core have their own.
-const NETWORK_THREADS: usize = 2;
+/// Most threads of the network.
+const NETWORK_THREADS_MAX: usize = 16;
 /// Reads that wait for the disk at a time, and files of snapshots. Each holds a view of the data.
 const BLOCKING_THREADS_MAX: usize = 64;
 /// Events of the peer network on their way to the node.
@@ -81,13 +81,20 @@ impl From<StorageError> for ServerError {
 /// The node cannot start, or must not go on.
 pub fn run(config: Config) -> Result<(), ServerError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(NETWORK_THREADS)
+        .worker_threads(network_threads())
         .max_blocking_threads(BLOCKING_THREADS_MAX)
         .thread_name("network")
         .enable_all()
         .build()
         .map_err(cannot_start)?;
     runtime.block_on(serve(Arc::new(config)))
+}
+
+/// Half of the processors serve the network; apply, log and core have threads of their own, and on two processors a second network thread
+/// costs more wake-ups than it takes load off the first.
+fn network_threads() -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    (processors / 2).clamp(1, NETWORK_THREADS_MAX)
 }
 
 async fn serve(config: Arc<Config>) -> Result<(), ServerError> {
