@@ -1,6 +1,6 @@
 //! Limits: every one is reached, and what happens there hurts nobody else.
 
-use redraft_tests::client::{bulk, integer, text};
+use redraft_tests::client::{bulk, integer, ok, text};
 use redraft_tests::{Client, Node, Value, eventually};
 
 #[test]
@@ -114,7 +114,32 @@ fn a_disk_below_its_reserve_takes_deletions_only() {
     });
     assert!(refusal.starts_with("OOM "), "{refusal}");
     assert_eq!(client.get("k").as_deref(), Some(b"v".as_slice()), "reads pass");
-    assert_eq!(client.must(&["DEL", "k"]), Value::Integer(1), "and what makes room");
+    // Each command is judged by itself, at its place in the order; the error of a command's form comes first.
+    let pipeline: [&[&str]; 8] = [
+        &["SET", "another", "v"],
+        &["GET", "k"],
+        &["SET", "k"],
+        &["DEL", "k"],
+        &["INCR", "n"],
+        &["EXISTS", "k", "n", "another"],
+        &["SET", "k", "v", "BADLY"],
+        &["FLUSHDB"],
+    ];
+    pipeline.iter().for_each(|command| client.queue(command));
+    client.flush().expect("the node reads");
+    let replies: Vec<Value> = pipeline.iter().map(|_| client.receive().expect("a reply")).collect();
+    let refused = Value::Error(refusal);
+    let expected = [
+        refused.clone(),
+        bulk("v"),
+        Value::Error("ERR wrong number of arguments for 'set' command".into()),
+        Value::Integer(1),
+        refused.clone(),
+        Value::Integer(0),
+        refused,
+        ok(),
+    ];
+    assert_eq!(replies, expected);
     client.must(&["CONFIG", "SET", "disk-reserve", "0"]);
     eventually("writes are taken again", || (!matches!(client.ask(&["SET", "k", "v"]), Value::Error(_))).then_some(()));
 }

@@ -159,9 +159,6 @@ impl NodeHandle {
     /// # Errors
     /// See `RequestError`: whether the whole run was not executed, or its outcome is unknown.
     pub async fn write(&self, run: Vec<Request>) -> RunResult {
-        if self.shared.disk_is_full.load(Ordering::Relaxed) && run.iter().any(|request| request.spec.flags.contains(flags::DENYOOM)) {
-            return Err(RequestError::DiskFull);
-        }
         let deadline = self.deadline();
         let mut payload = Vec::new();
         let mut commands = 0;
@@ -312,6 +309,12 @@ impl NodeHandle {
     #[must_use]
     pub fn status(&self) -> Arc<NodeStatus> {
         self.shared.status()
+    }
+
+    /// Whether commands that may add data are to be refused. They are not refused here, since a run has others beside them.
+    #[must_use]
+    pub fn disk_is_full(&self) -> bool {
+        self.shared.disk_is_full.load(Ordering::Relaxed)
     }
 
     /// While the disk is full, commands that add data are refused; deletions and everything the group needs itself go on.

@@ -199,8 +199,8 @@ impl Connection {
                 self.finish_run().await?;
                 return Err(Close::AfterReplies);
             }
-            Err(error) => {
-                self.answer(error.into());
+            Err(refusal) => {
+                self.answer(refusal);
                 return Ok(());
             }
         };
@@ -226,8 +226,8 @@ impl Connection {
         }
     }
 
-    /// All that can be wrong with a request before it is executed, in Redis's order.
-    fn check(&self, args: &[Bytes]) -> Result<Step, CommandError> {
+    /// All that can be wrong with a request before it is executed, in Redis's order; the error is the reply.
+    fn check(&self, args: &[Bytes]) -> Result<Step, Reply> {
         let metrics = &self.services.metrics;
         let spec = table::resolve(args).inspect_err(|_| {
             if let Some(spec) = table::lookup(&args[0]) {
@@ -236,17 +236,24 @@ impl Connection {
         })?;
         if self.session.must_authenticate(self.password()) && !spec.flags.contains(flags::NO_AUTH) {
             metrics.rejected(spec);
-            return Err(CommandError::NotAuthenticated);
+            return Err(CommandError::NotAuthenticated.into());
+        }
+        // Each command by itself: behind the ones that need room may come the deletions that make it.
+        if spec.flags.contains(flags::DENYOOM) && self.services.node.disk_is_full() {
+            metrics.rejected(spec);
+            metrics.add(Metric::NotExecutedReplies, 1);
+            return Err(error_reply(&RequestError::DiskFull));
         }
         let checked = match spec.handler {
             Handler::Read { check, .. } | Handler::Write { check, .. } => check(args).map(|()| Step::Group(spec)),
             Handler::Node(parse) => parse(args).map(|command| Step::Node(spec, command)),
             Handler::Container => unreachable!("resolve yields the row of a subcommand"),
         };
-        checked.inspect_err(|_| {
+        checked.map_err(|error| {
             metrics.executed(spec, 1, Duration::ZERO);
             metrics.failed(spec);
             metrics.add(Metric::TotalCommandsProcessed, 1);
+            error.into()
         })
     }
 
