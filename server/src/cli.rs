@@ -119,9 +119,9 @@ fn server_command() -> Command {
     Command::new("server")
         .about("Run one node")
         .long_about(
-            "Run one node. Every option can also be given as an environment variable (--data-dir is REDRAFT_DATA_DIR) or as a key of the \
-             TOML file that --config names; a flag wins over the environment, the environment over the file. Sizes take Redis's units: \
-             64mb, 1gb.",
+            "Run one node. Every option but --rejoin can also be given as an environment variable (--data-dir is REDRAFT_DATA_DIR) or as \
+             a key of the TOML file that --config names; a flag wins over the environment, the environment over the file. Sizes take \
+             Redis's units: 64mb, 1gb.",
         )
         .after_help(
             "Examples:\n  \

@@ -75,6 +75,14 @@ pub enum ConfigError {
         /// The key.
         key: String,
     },
+    /// An option for one start stands where it would hold for every start.
+    #[error("{source_of}: this option is for one start and taken as a flag only: --{name}")]
+    FlagOnly {
+        /// Where it stands.
+        source_of: Source,
+        /// The option.
+        name: &'static str,
+    },
     /// Values that are right by themselves do not go together.
     #[error("{source_of}: {problem}")]
     Relation {
@@ -166,7 +174,7 @@ pub struct Config {
     pub join: Vec<Address>,
     /// 40 lower-case hex digits of the cluster that the node must belong to.
     pub cluster_id: Option<String>,
-    /// Whether a removed node's data is set aside so that it joins as a new one.
+    /// Whether a removed node's data is set aside so that it joins as a new one; for this start.
     pub rejoin: bool,
     /// Where clients connect.
     pub listen: Address,
@@ -300,6 +308,9 @@ impl Config {
 fn settle(given: impl IntoIterator<Item = Given>) -> Result<Settings, ConfigError> {
     let mut settings = Settings::defaults();
     for Given { spec, text, source } in given {
+        if spec.change == Change::OneStart && !matches!(source, Source::Flag(_)) {
+            return Err(ConfigError::FlagOnly { source_of: source, name: spec.name });
+        }
         match spec.kind.parse(&text) {
             Ok(value) => settings.put(spec, value, source),
             Err(_) => {

@@ -278,7 +278,7 @@ fn node_args(layout: &Layout, cluster_id: Option<&str>, node: usize) -> Vec<Stri
     args.extend([format!("--listen={listen}"), format!("--advertise={listen}")]);
     args.extend([format!("--peer-listen={peer}"), format!("--advertise-peer={peer}")]);
     args.extend([format!("--admin-listen={admin}"), format!("--advertise-admin={admin}")]);
-    args.extend(["--bootstrap=no".to_owned(), "--rejoin=no".to_owned(), format!("--join={}", peers.join(","))]);
+    args.extend(["--bootstrap=no".to_owned(), format!("--join={}", peers.join(","))]);
     args.extend(match cluster_id {
         Some(id) => [format!("--cluster-id={id}"), "--bootstrap-expect=0".to_owned()],
         None => ["--cluster-id=".to_owned(), format!("--bootstrap-expect={}", peers.len())],

@@ -19,12 +19,14 @@ Every option can be given in four ways; the first that gives it wins:
 3. a key of the TOML file that `--config FILE` or `REDRAFT_CONFIG` names: `request-timeout = 3000`;
 4. its default.
 
+An option marked *one start* is taken as a flag only: from a file or the environment it would act at every start.
+
 `CONFIG GET` shows every option under the same name, except for the values of secrets. `CONFIG SET` changes those marked *run time*, on
 the one node that is asked, until its process ends.
 
 Sizes take Redis's units: `1k` is 1000 bytes, `1kb` is 1024, likewise `m`, `mb`, `g`, `gb`. `yes` and `no` may be written `true` and
 `false`; a flag without a value means `yes`. Lists are separated by commas, or are arrays in the file; the flag may be repeated.
-[redraft.example.toml](redraft.example.toml) has every option with its default.
+[redraft.example.toml](redraft.example.toml) has every option that a file may give, with its default.
 
 The nodes of `redraft cluster start` take their options from the environment (and so from `REDRAFT_CONFIG`), except for directories,
 addresses and what concerns joining, which the supervisor sets. With a `requirepass`, `redraft cluster` needs it in its environment, too.
@@ -54,6 +56,7 @@ fn docs_row(spec: &OptionSpec) -> String {
         Change::Never => return format!("| `{}` | {default} | {} |\n", spec.name, spec.text),
         Change::AtStart => "start",
         Change::AtRunTime => "run time",
+        Change::OneStart => "one start",
     };
     format!("| `{}` | {default} | {} | {changes} | {} |\n", spec.name, values(&spec.kind), spec.text)
 }
@@ -77,7 +80,7 @@ fn values(kind: &Kind) -> String {
     }
 }
 
-/// `docs/redraft.example.toml`: every option, commented out, with its default.
+/// `docs/redraft.example.toml`: every option that a file may give, commented out, with its default.
 #[must_use]
 pub fn render_example() -> String {
     let mut out = "# Options of redraft with their defaults. Start a node with: redraft server --config FILE\n\
@@ -85,7 +88,7 @@ pub fn render_example() -> String {
         .to_owned();
     for section in Section::ALL.into_iter().filter(|section| *section != Section::Compatibility) {
         writeln!(out, "\n# ---- {} ----", section.heading()).expect("a String takes everything");
-        for spec in OPTIONS.iter().filter(|spec| spec.section == section) {
+        for spec in OPTIONS.iter().filter(|spec| spec.section == section && spec.change != Change::OneStart) {
             out.push('\n');
             for line in wrap(spec.text, COMMENT_COLUMNS) {
                 writeln!(out, "# {line}").expect("a String takes everything");

@@ -12,6 +12,8 @@ pub enum Change {
     AtStart,
     /// `CONFIG SET` changes it, on this node, until the process ends.
     AtRunTime,
+    /// Fixed, and meant for one start: taken from a flag alone, since a file or the environment would repeat it at every start.
+    OneStart,
     /// Never: reported for tools that ask for it, and cannot be set anywhere.
     Never,
 }
@@ -149,8 +151,9 @@ pub const OPTIONS: &[OptionSpec] = &[
         section: Section::Node,
         kind: Kind::Flag,
         default: "no",
-        change: Change::AtStart,
-        text: "Set aside the data of a node that was removed from its cluster and join again as a new node.",
+        change: Change::OneStart,
+        text: "Set aside the data of a node that was removed from its cluster and join again as a new node. It does so at every start at \
+               which it is given, so it is taken as a flag only: give it for one start.",
     },
     OptionSpec {
         name: "listen",

@@ -65,11 +65,11 @@ fn every_option_is_reached_by_flag_variable_and_file_and_lands_in_a_typed_field(
             Kind::Number { .. } => format!("{} = {value}", spec.name),
             _ => format!("{} = \"{value}\"", spec.name),
         };
-        for input in [
-            Input { flags: &flags, ..Input::default() },
-            Input { variables: &[(&variable, &value)], flags: needed, ..Input::default() },
-            Input { file: &file, flags: needed, ..Input::default() },
-        ] {
+        let by_flag = Input { flags: &flags, ..Input::default() };
+        let by_variable = Input { variables: &[(&variable, &value)], flags: needed, ..Input::default() };
+        let by_file = Input { file: &file, flags: needed, ..Input::default() };
+        let inputs = if spec.change == Change::OneStart { vec![by_flag] } else { vec![by_flag, by_variable, by_file] };
+        for input in inputs {
             let config = load(input).unwrap_or_else(|error| panic!("{}: {error}", spec.name));
             assert_eq!(shown(&config, spec.name), shown_value, "{}", spec.name);
             let debug = format!("{config:?}");
@@ -104,6 +104,17 @@ fn a_flag_needs_no_value_and_join_may_be_repeated() {
     let config = load(Input { flags: &flags, ..Input::default() }).expect("allowed");
     assert!(config.rejoin);
     assert_eq!(config.join.iter().map(Address::to_string).collect::<Vec<_>>(), ["a:1", "b:2", "c:3"]);
+}
+
+#[test]
+fn what_is_for_one_start_is_taken_as_a_flag_only() {
+    let check = |input, expected: &str| assert_eq!(load(input).expect_err(expected), expected);
+    let why = "this option is for one start and taken as a flag only: --rejoin";
+    check(Input { variables: &[("REDRAFT_REJOIN", "yes")], ..Input::default() }, &format!("REDRAFT_REJOIN: {why}"));
+    check(Input { file: "rejoin = true", ..Input::default() }, &format!("FILE: rejoin: {why}"));
+    // A flag does not make it right.
+    check(Input { file: "rejoin = false", flags: &["--rejoin"], variables: &[] }, &format!("FILE: rejoin: {why}"));
+    assert!(load(Input { variables: &[("REDRAFT_REJOIN", "")], flags: &["--rejoin"], file: "" }).expect("allowed").rejoin);
 }
 
 #[test]
@@ -208,7 +219,8 @@ fn docs_and_example_name_every_option() {
     let (docs, example) = (render_docs(), render_example());
     for spec in OPTIONS {
         assert!(docs.contains(&format!("| `{}` |", spec.name)), "{}", spec.name);
-        assert_eq!(example.contains(&format!("#{} = ", spec.name)), spec.change != Change::Never, "{}", spec.name);
+        let may_stand_in_a_file = matches!(spec.change, Change::AtStart | Change::AtRunTime);
+        assert_eq!(example.contains(&format!("#{} = ", spec.name)), may_stand_in_a_file, "{}", spec.name);
     }
     let active: String = example.lines().filter_map(|line| line.strip_prefix('#')).filter(|line| !line.starts_with(' ')).fold(
         String::new(),
