@@ -15,8 +15,9 @@ use crate::config::{Config, ConfigError, flags};
 pub const EXIT_USAGE: u8 = 1;
 /// Exit code: a command line that is not understood.
 pub const EXIT_BAD_FLAG: u8 = 2;
-/// Exit code: the node cannot be trusted or was removed; a supervisor must not start it again.
-pub const EXIT_DO_NOT_RESTART: u8 = 3;
+/// Exit codes of a node that has to end: it cannot be trusted or was removed, and a supervisor must not start it again; or the cause may
+/// have passed when it is started again.
+pub use crate::node::shell::{EXIT_DO_NOT_RESTART, EXIT_RESTART};
 
 /// Where `cluster` keeps its nodes unless told otherwise.
 const CLUSTER_DIR: &str = "./redraft-cluster";
@@ -127,7 +128,8 @@ fn server_command() -> Command {
             "Examples:\n  \
              redraft server                        one node on 127.0.0.1:6379, for a try\n  \
              redraft server --bootstrap-expect 3 --join a:16379,b:16379,c:16379 ...    the same on three machines\n\
-             Exit codes: 0 stopped as told, 1 cannot start as configured, 2 bad flag, 3 must not be started again without an operator.",
+             Exit codes: 0 stopped as told, 1 cannot start as configured, 2 bad flag, 3 must not be started again without an operator,\n\
+             4 out of disk space, file descriptors or memory: may be started again.",
         )
         .args(flags())
 }

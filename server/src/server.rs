@@ -19,8 +19,8 @@ use crate::metrics::Metrics;
 use crate::net::client::ClientServer;
 use crate::net::peer::{AdminAnswer, Gate, Identity, OutgoingSnapshot, PeerClient, PeerEvent, PeerNetwork, PeerOptions, PeerServer};
 use crate::node::core::{Addresses, AdminRequest, GROUP, JoinAnswer, LEVEL, Lane, Member, Members};
-use crate::node::formation::{self, Formed};
-use crate::node::shell::{self, Event, Events, Network};
+use crate::node::formation::{self, FormationError, Formed};
+use crate::node::shell::{self, Event, Events, Network, StartError};
 use crate::node::storage::{SnapshotFiles, Storage, StorageError, StorageOptions, snapshot_message};
 use crate::node::{NodeHandle, Role};
 
@@ -48,6 +48,9 @@ pub enum ServerError {
     /// The node cannot be trusted or is no longer a member. It must not be started again without an operator.
     #[error("{0}")]
     DoNotRestart(String),
+    /// The system lacks something that it may have again: room on the disk, file descriptors, memory.
+    #[error("{0}")]
+    MayPass(String),
 }
 
 impl ServerError {
@@ -57,6 +60,7 @@ impl ServerError {
         match self {
             Self::CannotStart(_) => crate::cli::EXIT_USAGE,
             Self::DoNotRestart(_) => crate::cli::EXIT_DO_NOT_RESTART,
+            Self::MayPass(_) => crate::cli::EXIT_RESTART,
         }
     }
 }
@@ -67,12 +71,19 @@ fn cannot_start(error: impl std::fmt::Display) -> ServerError {
 
 impl From<StorageError> for ServerError {
     fn from(error: StorageError) -> Self {
-        match &error {
-            StorageError::Mismatch(_) | StorageError::Engine { source: EngineError::Corruption(_), .. } => {
-                Self::DoNotRestart(error.to_string())
-            }
-            StorageError::Engine { .. } | StorageError::Directory { .. } => Self::CannotStart(error.to_string()),
+        let text = error.to_string();
+        match error {
+            error if error.may_pass() => Self::MayPass(text),
+            error if error.is_failed_sync() => Self::DoNotRestart(text),
+            StorageError::Mismatch(_) | StorageError::Engine { source: EngineError::Corruption(_), .. } => Self::DoNotRestart(text),
+            StorageError::Engine { .. } | StorageError::Directory { .. } => Self::CannotStart(text),
         }
+    }
+}
+
+impl From<StartError> for ServerError {
+    fn from(error: StartError) -> Self {
+        if error.may_pass() { Self::MayPass(error.to_string()) } else { Self::DoNotRestart(error.to_string()) }
     }
 }
 
@@ -106,6 +117,7 @@ async fn serve(config: Arc<Config>) -> Result<(), ServerError> {
             _ = interrupt.recv() => {}
         }
     };
+    let data_dir = config.data_dir.clone();
     let started = start(Arc::clone(&config));
     tokio::pin!(stop_signal);
     let Running { node, clients, stop, _admin_port } = tokio::select! {
@@ -126,7 +138,8 @@ async fn serve(config: Arc<Config>) -> Result<(), ServerError> {
         tracing::warn!("the client listener did not end in order");
     }
     let data = Arc::clone(node.data());
-    tokio::task::spawn_blocking(move || data.sync()).await.map_err(cannot_start)?.map_err(cannot_start)?;
+    let in_data = |source| StorageError::Engine { path: data_dir.join("data"), source };
+    tokio::task::spawn_blocking(move || data.sync()).await.map_err(cannot_start)?.map_err(in_data)?;
     tracing::info!("stopped");
     Ok(())
 }
@@ -200,7 +213,7 @@ async fn start(config: Arc<Config>) -> Result<Running, ServerError> {
         let (events, network, config) = (events.clone(), Arc::<Peers>::clone(&peers), Arc::clone(&config));
         let metrics = Arc::clone(&metrics);
         let started = tokio::task::spawn_blocking(move || shell::start(storage, config, events, network, metrics, rand::random()));
-        started.await.map_err(cannot_start)?.map_err(|error| ServerError::DoNotRestart(error.to_string()))?
+        started.await.map_err(cannot_start)??
     };
     tokio::spawn(pump(peer_received, events, node.clone(), Arc::clone(&peers)));
     tokio::spawn(watch_disk(node.clone(), Arc::clone(&config)));
@@ -249,8 +262,11 @@ fn set_aside(data_dir: &Path) -> Result<(), ServerError> {
 async fn form(config: &Config, storage: &mut Storage, addresses: &Addresses, gate: &Gate, client: &PeerClient) -> Result<(), ServerError> {
     let incarnation = storage.identity().incarnation;
     let pending = storage.pending_form()?;
-    let persist = |members: &Members| storage.persist_form(members).map_err(std::io::Error::other);
-    let formed = formation::form(config, incarnation, addresses, gate, client, pending, persist).await.map_err(cannot_start)?;
+    let persist = |members: &Members| storage.persist_form(members);
+    let formed = formation::form(config, incarnation, addresses, gate, client, pending, persist).await.map_err(|error| match error {
+        FormationError::Persist(error) => error.into(),
+        error => cannot_start(error),
+    })?;
     let Formed { members, node_id, founding } = formed;
     tracing::info!(cluster_id = members.cluster_id, node_id, founding, "this node is a member");
     if founding {

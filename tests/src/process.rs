@@ -12,7 +12,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use tempfile::NamedTempFile;
 
 use crate::wait::{PATIENCE, wait_until};
@@ -104,6 +104,15 @@ impl Process {
     /// The system does not say.
     pub fn try_wait(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("a child can be waited for")
+    }
+
+    /// Takes from it the right to open any further file, socket or the like.
+    /// # Panics
+    /// The system refuses.
+    pub fn forbid_new_files(&self) {
+        let pid = Pid::from_child(&self.child);
+        let none = Rlimit { current: Some(0), maximum: Some(0) };
+        prlimit(Some(pid), Resource::Nofile, none).expect("a child's limits can be set");
     }
 
     /// Waits for its end.

@@ -3,6 +3,9 @@
 use redraft_tests::client::{bulk, integer, ok, text};
 use redraft_tests::{Client, Node, Value, eventually};
 
+/// Exit code of a node that may be started again.
+const MAY_PASS: i32 = 4;
+
 #[test]
 fn one_client_too_many_is_told_and_closed() {
     let node = Node::alone(&["--maxclients", "3"]);
@@ -100,6 +103,29 @@ fn before_the_password_only_small_requests_are_read() {
     client.must(&["AUTH", "open sesame"]);
     client.set("k", "v");
     assert_eq!(client.must(&["MGET", "k", "k", "k", "k", "k", "k", "k", "k", "k", "k"]), Value::Array(vec![bulk("v"); 10]));
+}
+
+#[test]
+fn a_node_without_file_descriptors_ends_and_may_be_started_again() {
+    let mut node = Node::alone(&["--memtable-bytes", "8mb"]);
+    let mut client = node.client();
+    // Its connection is one of the files that the node has.
+    client.must(&["PING"]);
+    node.process().forbid_new_files();
+    // RocksDB goes on until it needs the next file.
+    let value = vec![b'v'; 1 << 20];
+    let written = (0..).find(|number| {
+        let key = format!("large:{number}");
+        assert!(*number < 1000, "it needs no file");
+        client.call(&[b"SET", key.as_bytes(), &value]).is_err()
+    });
+    assert_eq!(node.wait_end().code(), Some(MAY_PASS), "{}", node.log());
+    node.start();
+    node.wait_ready();
+    let mut client = node.client();
+    for number in 0..written.expect("some write fails") {
+        assert_eq!(client.get(&format!("large:{number}")).map(|found| found.len()), Some(1 << 20));
+    }
 }
 
 #[test]

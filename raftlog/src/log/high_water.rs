@@ -35,7 +35,7 @@ impl HighWater {
     /// Those of writing and syncing the file.
     pub fn lower(&self, position: LogPosition) -> std::io::Result<()> {
         self.raise(position)?;
-        self.file.sync_data()
+        self.file.sync_data().map_err(|error| std::io::Error::new(error.kind(), format!("fdatasync of the high-water mark: {error}")))
     }
 
     /// Remembers that the log is durable up to `position`.

@@ -10,7 +10,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
-use std::io;
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
@@ -18,6 +17,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::core::{Addresses, JoinAnswer, LEVEL, Member, Members};
+use super::storage::StorageError;
 use crate::config::Config;
 use crate::net::peer::{FormAnswer, FormCall, Gate, PeerClient, ProbeReply, Prospect};
 
@@ -88,7 +88,7 @@ pub enum FormationError {
     ForeignForm,
     /// The form cannot be made durable.
     #[error("cannot store the first table of the cluster: {0}")]
-    Persist(#[source] io::Error),
+    Persist(#[source] StorageError),
 }
 
 /// What an empty node is told to do.
@@ -130,7 +130,7 @@ pub async fn form(
     gate: &Gate,
     client: &PeerClient,
     pending_form: Option<Members>,
-    mut persist_form: impl FnMut(&Members) -> io::Result<()>,
+    mut persist_form: impl FnMut(&Members) -> Result<(), StorageError>,
 ) -> Result<Formed, FormationError> {
     let own = &Newcomer { incarnation, addresses: addresses.clone() };
     let course = course(config, own, pending_form)?;

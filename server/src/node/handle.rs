@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::core::{AdminRequest, GROUP, JoinAnswer, Member};
 use super::request::{Consistency, Request, RunResult, reply_bytes};
-use super::shell::{Event, Events, Network, stop_process, wall_ms};
+use super::shell::{Event, Events, Network, stop_for, wall_ms};
 use crate::command::{Handler, codec, flags};
 use crate::config::Config;
 use crate::error::RequestError;
@@ -212,7 +212,7 @@ impl NodeHandle {
                 Outcome::NeedsTime(log_time_ms) => now_ms = Some(self.read_permission(deadline, log_time_ms).await?),
                 Outcome::NeedsDisk => unreachable!("a snapshot view reads the disk"),
                 Outcome::Replaced => return Err(RequestError::Loading),
-                Outcome::Failed(error) => stop_process(&format!("the data cannot be read: {error}")),
+                Outcome::Failed(error) => stop_for(&error, &format!("the data cannot be read: {error}")),
             }
         }
     }

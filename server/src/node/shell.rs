@@ -16,7 +16,7 @@ use protobuf::Message as _;
 use raft::eraftpb::{ConfChangeV2, Entry, Message, MessageType, Snapshot};
 use raftlog::engine::{Engine, EngineError, ViewKind};
 use raftlog::group::{Group, GroupConfig};
-use raftlog::log::{LogPosition, LogStore, Persist};
+use raftlog::log::{LogError, LogPosition, LogStore, Persist};
 use raftlog::message::{Body, Frame};
 use tokio::sync::oneshot;
 
@@ -37,9 +37,14 @@ use crate::keyspace::group_range;
 use crate::metrics::Metrics;
 
 /// Exit code of a node that must not be started again by a supervisor.
-pub const EXIT_DO_NOT_RESTART: i32 = 3;
+pub const EXIT_DO_NOT_RESTART: u8 = 3;
 /// Exit code of a node that may be started again at once or later.
-const EXIT_RESTART: i32 = 4;
+pub const EXIT_RESTART: u8 = 4;
+/// What the system says when it lacks something that it may have again: descriptors (of the process or of the system), memory, a quota.
+const PASSING_FAILURES: [&str; 5] =
+    ["Too many open files", "Cannot allocate memory", "Disk quota exceeded", "Resource temporarily unavailable", "Interrupted system call"];
+/// What RocksDB and we call the calls that make data durable.
+const SYNCS: [&str; 3] = ["fsync", "fdatasync", "sync_file_range"];
 /// How long a sender waits before it tries a full mailbox again.
 const FULL_MAILBOX_PAUSE: Duration = Duration::from_millis(1);
 /// Tasks waiting for a worker; the core waits beyond that.
@@ -226,19 +231,36 @@ impl Completions {
 
 /// Ends the process because this node cannot be trusted any further.
 pub fn stop_process(reason: &str) -> ! {
-    tracing::error!("{reason}");
-    eprintln!("redraft: {reason}");
-    std::process::exit(EXIT_DO_NOT_RESTART);
+    stop_with(EXIT_DO_NOT_RESTART, reason)
 }
 
-/// Ends the process because of an engine. A full disk may have room again when the node is started next; anything else means that what is
-/// on the disk cannot be trusted.
+/// Ends the process because of an engine, in a way that tells a supervisor whether the cause may pass.
 pub(super) fn stop_for(error: &EngineError, reason: &str) -> ! {
-    if error.is_disk_full() {
-        tracing::error!("{reason}");
-        std::process::exit(EXIT_RESTART);
+    stop_with(if may_pass(error) { EXIT_RESTART } else { EXIT_DO_NOT_RESTART }, reason)
+}
+
+fn stop_with(exit_code: u8, reason: &str) -> ! {
+    tracing::error!("{reason}");
+    // The last line of a supervised node's log is what its operator is shown.
+    eprintln!("redraft: {reason}");
+    std::process::exit(exit_code.into());
+}
+
+/// Whether an engine's failure may be gone when the node is started next. If not, what is on the disk cannot be trusted, or an operator has
+/// to look first. Engines tell the cause as text alone.
+pub(super) fn may_pass(error: &EngineError) -> bool {
+    match error {
+        EngineError::Io(text) => {
+            error.is_disk_full() || (!is_failed_sync(error) && PASSING_FAILURES.iter().any(|cause| text.contains(cause)))
+        }
+        EngineError::WouldBlock | EngineError::Locked { .. } | EngineError::Corruption(_) => false,
     }
-    stop_process(reason)
+}
+
+/// Whether data could not be made durable. What is on the disk is unknown then, whatever the cause was: the next sync may succeed without
+/// having written what the first one lost.
+pub(super) fn is_failed_sync(error: &EngineError) -> bool {
+    matches!(error, EngineError::Io(text) if SYNCS.iter().any(|call| text.contains(call)))
 }
 
 /// Why a node could not be started.
@@ -246,13 +268,24 @@ pub(super) fn stop_for(error: &EngineError, reason: &str) -> ! {
 pub enum StartError {
     /// The log cannot be used.
     #[error(transparent)]
-    Log(#[from] raftlog::log::LogError),
+    Log(#[from] LogError),
     /// The data cannot be used.
     #[error(transparent)]
     Data(#[from] EngineError),
     /// raft refuses the state it is given.
     #[error("the Raft state cannot be used: {0}")]
     Raft(#[from] raft::Error),
+}
+
+impl StartError {
+    /// Whether the cause may be gone at the next start.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Log(LogError::Engine(error)) | Self::Data(error) => may_pass(error),
+            Self::Log(LogError::Damaged(_)) | Self::Raft(_) => false,
+        }
+    }
 }
 
 /// Starts the threads of a node that has an identity. From within a tokio runtime.
@@ -756,5 +789,32 @@ fn status(core: &Core, identity: &Identity, members: &Members) -> NodeStatus {
         first_index: group.log().first(),
         log_time_ms: core.applied_state().log_time_ms,
         members: members.members.iter().map(member).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_judged_by_its_cause_and_a_failed_sync_never_passes() {
+        let io = |text: &str| EngineError::Io(text.to_owned());
+        let check = |error: EngineError, passes: bool| assert_eq!(may_pass(&error), passes, "{error}");
+        check(io("IO error: While open a file for appending: /d/data/12.sst: Too many open files"), true);
+        check(io("IO error: While mkdir if missing: /d/log: Too many open files in system"), true);
+        check(io("IO error: While pread offset 0 len 4096: /d/data/12.sst: Cannot allocate memory"), true);
+        check(io("IO error: No space left on device: While appending to file: /d/log/9.log: No space left on device"), true);
+        check(io("IO error: While appending to file: /d/log/9.log: Disk quota exceeded"), true);
+        check(io("/d/log: Interrupted system call (os error 4)"), true);
+        check(io("Resource temporarily unavailable (os error 11)"), true);
+        // A sync that failed stays failed; without room, nothing was promised that the disk does not have.
+        check(io("IO error: While fdatasync: /d/log/9.log: Cannot allocate memory"), false);
+        check(io("IO error: While fsync: /d/data/12.sst: Input/output error"), false);
+        check(io("IO error: While sync_file_range returned error: /d/log/9.log: Interrupted system call"), false);
+        check(io("IO error: No space left on device: While fdatasync: /d/log/9.log: No space left on device"), true);
+        check(io("IO error: While pread offset 0 len 4096: /d/data/12.sst: Input/output error"), false);
+        check(io("IO error: While appending to file: /d/log/9.log: Read-only file system"), false);
+        check(EngineError::Corruption("block checksum mismatch in /d/data/12.sst: Too many open files".to_owned()), false);
+        check(EngineError::Locked { path: PathBuf::from("/d/log") }, false);
     }
 }

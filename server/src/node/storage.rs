@@ -17,6 +17,7 @@ use raftlog::engine::{Cf, Durability, Engine, EngineError, ExportedFile, Layered
 use raftlog::log::{Durable, GroupId, HighWater, LOG_CF, LOG_COLUMN_FAMILIES, LogPosition, LogStore, Persist, encode_bootstrap};
 
 use super::core::{COLUMN_FAMILIES, GROUP, InitialState, Members, read_snapshot_contents};
+use super::shell::{is_failed_sync, may_pass};
 use crate::keyspace::{STATE, group_range, state_key};
 
 /// Records of the node itself.
@@ -109,6 +110,28 @@ pub enum StorageError {
     /// The engines are of different nodes, or one of them is gone.
     #[error("log/ and data/ in {0} do not belong together; this node cannot be trusted, start it with --rejoin to come back as a new one")]
     Mismatch(PathBuf),
+}
+
+impl StorageError {
+    /// Whether the cause may be gone at the next start.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        self.is(may_pass)
+    }
+
+    /// Whether data could not be made durable.
+    #[must_use]
+    pub fn is_failed_sync(&self) -> bool {
+        self.is(is_failed_sync)
+    }
+
+    fn is(&self, kind: fn(&EngineError) -> bool) -> bool {
+        match self {
+            Self::Directory { source, .. } => kind(&EngineError::Io(source.to_string())),
+            Self::Engine { source, .. } => kind(source),
+            Self::Mismatch(_) => false,
+        }
+    }
 }
 
 /// Sizes the configuration decides.
