@@ -22,7 +22,7 @@ use crate::node::core::{Addresses, AdminRequest, GROUP, JoinAnswer, LEVEL, Lane,
 use crate::node::formation::{self, FormationError, Formed};
 use crate::node::shell::{self, Event, Events, Network, StartError};
 use crate::node::storage::{SnapshotFiles, Storage, StorageError, StorageOptions, snapshot_message};
-use crate::node::{NodeHandle, Role};
+use crate::node::{NodeHandle, PeerRecord, Role};
 
 /// Most threads of the network.
 const NETWORK_THREADS_MAX: usize = 16;
@@ -203,7 +203,7 @@ async fn start(config: Arc<Config>) -> Result<Running, ServerError> {
         nonce: rand::random(),
         addresses: addresses.clone(),
     };
-    gate.set_identity(identity, &storage.hints()?);
+    gate.set_identity(identity, &storage.hints()?, PeerRecord::start(Arc::clone(&storage.log), storage.peers()?));
 
     let network = PeerNetwork::new(options, gate.clone(), peer_events);
     let peers = Arc::new(Peers { network, gate, client, node_id: own.node_id, members: RwLock::default(), runtime: Handle::current() });

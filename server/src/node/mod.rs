@@ -8,10 +8,12 @@ pub mod formation;
 mod handle;
 mod log_writer;
 mod mailbox;
+mod peer_record;
 mod replies;
 mod request;
 pub mod shell;
 pub mod storage;
 
 pub use handle::{MemberStatus, NodeHandle, NodeStatus, RaftCommand, Replies, Role};
+pub use peer_record::{PeerProcess, PeerProcesses, PeerRecord, Stopping};
 pub use request::{Consistency, Request, RunResult};

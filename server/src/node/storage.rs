@@ -17,6 +17,7 @@ use raftlog::engine::{Cf, Durability, Engine, EngineError, ExportedFile, Layered
 use raftlog::log::{Durable, GroupId, HighWater, LOG_CF, LOG_COLUMN_FAMILIES, LogPosition, LogStore, Persist, encode_bootstrap};
 
 use super::core::{COLUMN_FAMILIES, GROUP, InitialState, Members, read_snapshot_contents};
+use super::peer_record::PeerProcesses;
 use super::shell::{is_failed_sync, may_pass};
 use crate::keyspace::{STATE, group_range, state_key};
 
@@ -287,6 +288,13 @@ impl Storage {
         Ok(self.read(self.log.as_ref(), LOG_CF, "node/hints")?.unwrap_or_default())
     }
 
+    /// The latest processes of the other members that this node has let in.
+    /// # Errors
+    /// The engine's.
+    pub fn peers(&self) -> Result<PeerProcesses, StorageError> {
+        read_peers(self.log.as_ref()).map_err(|source| StorageError::Engine { path: self.dir.clone(), source })
+    }
+
     /// Becomes a founding member: the initial table and configuration, an empty log that begins at the initial position.
     /// # Errors
     /// The engine's.
@@ -373,14 +381,31 @@ impl Storage {
     }
 
     fn read<M: prost::Message + Default>(&self, engine: &dyn Engine, cf: Cf, name: &str) -> Result<Option<M>, StorageError> {
-        let failed = |source| StorageError::Engine { path: self.dir.clone(), source };
-        let Some(bytes) = engine.view(ViewKind::Latest).get(cf, &state_key(NODE, name)).map_err(failed)? else { return Ok(None) };
-        M::decode(bytes).map(Some).map_err(|_| failed(EngineError::Corruption(format!("{name} cannot be read"))))
+        read_record(engine, cf, name).map_err(|source| StorageError::Engine { path: self.dir.clone(), source })
     }
 
     fn put(&self, engine: &dyn Engine, cf: Cf, name: &str, value: Option<Vec<u8>>) -> Result<(), StorageError> {
         put_synced(engine, cf, name, value).map_err(|source| StorageError::Engine { path: self.dir.clone(), source })
     }
+}
+
+fn read_record<M: prost::Message + Default>(engine: &dyn Engine, cf: Cf, name: &str) -> Result<Option<M>, EngineError> {
+    let Some(bytes) = engine.view(ViewKind::Latest).get(cf, &state_key(NODE, name))? else { return Ok(None) };
+    M::decode(bytes).map(Some).map_err(|_| EngineError::Corruption(format!("{name} cannot be read")))
+}
+
+/// The processes of the other members on record in `log/`.
+/// # Errors
+/// The engine's.
+pub(super) fn read_peers(log: &dyn Engine) -> Result<PeerProcesses, EngineError> {
+    Ok(read_record(log, LOG_CF, "node/peers")?.unwrap_or_default())
+}
+
+/// Records the processes of the other members in `log/`, durably.
+/// # Errors
+/// The engine's.
+pub(super) fn persist_peers(log: &dyn Engine, peers: &PeerProcesses) -> Result<(), EngineError> {
+    put_synced(log, LOG_CF, "node/peers", Some(peers.encode_to_vec()))
 }
 
 fn put_synced(engine: &dyn Engine, cf: Cf, name: &str, value: Option<Vec<u8>>) -> Result<(), EngineError> {

@@ -1,6 +1,7 @@
 //! Who may come in: what this node knows of itself, of the members, and of the processes that have spoken as them.
 //! The node tells its identity once and the table at every change; the listener and the lanes ask. The highest (boot, nonce) of every
-//! member is remembered for the life of the process, so that neither an older process nor one with a copied data directory is heard.
+//! member is remembered, over restarts of this node as well (`node::PeerRecord`), so that neither an older process nor one with a copied
+//! data directory is heard.
 //! Invariant: a frame is delivered only while its connection's ticket is current, and this is checked under the same lock under which a
 //! newer process or connection is let in; so once that is welcome, nothing older comes after it.
 
@@ -12,6 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::PeerEvent;
 use super::wire::{Hello, ProbeReply, Purpose, Reason, Refused, Welcome};
 use crate::node::core::{Addresses, LEVEL, Member, Members};
+use crate::node::{PeerProcess, PeerRecord, Stopping};
 
 /// Who this node is. Fixed for the life of the process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,13 +69,15 @@ impl Ticket {
 enum Standing {
     Starting,
     Forming(Prospect),
-    Member(Identity),
+    Member(Identity, PeerRecord),
 }
 
 /// The latest process seen of a member.
 struct Seen {
     boot: u64,
     nonce: u64,
+    /// Whether it is on record; before that nothing of it is let in.
+    recorded: bool,
     /// Highest connection number per purpose.
     attempts: HashMap<Purpose, u64>,
 }
@@ -116,14 +120,16 @@ impl Gate {
     /// The node has an identity.
     pub fn set_prospect(&self, prospect: Prospect) {
         let mut state = self.write();
-        assert!(!matches!(state.standing, Standing::Member(_)), "a member does not look for a cluster");
+        assert!(!matches!(state.standing, Standing::Member(..)), "a member does not look for a cluster");
         state.standing = Standing::Forming(prospect);
     }
 
     /// This node has an identity. `members` is the table in its data, or the hints that came with a join as long as there is none.
-    pub fn set_identity(&self, identity: Identity, members: &Members) {
+    pub fn set_identity(&self, identity: Identity, members: &Members, record: PeerRecord) {
         let mut state = self.write();
-        state.standing = Standing::Member(identity);
+        let seen = |peer: &PeerProcess| (peer.node_id, Seen { recorded: true, ..Seen::new(peer.boot, peer.nonce) });
+        state.seen = record.at_start().iter().map(seen).collect();
+        state.standing = Standing::Member(identity, record);
         state.members = members.clone();
         drop(state);
         self.changed();
@@ -142,7 +148,7 @@ impl Gate {
     #[must_use]
     pub fn identity(&self) -> Option<Identity> {
         match &self.read().standing {
-            Standing::Member(identity) => Some(identity.clone()),
+            Standing::Member(identity, _) => Some(identity.clone()),
             Standing::Starting | Standing::Forming(_) => None,
         }
     }
@@ -158,7 +164,7 @@ impl Gate {
         match &self.read().standing {
             Standing::Starting => None,
             Standing::Forming(prospect) => Some(prospect.probe.clone()),
-            Standing::Member(identity) => Some(ProbeReply {
+            Standing::Member(identity, _) => Some(ProbeReply {
                 incarnation: identity.incarnation,
                 cluster_id: identity.cluster_id.clone(),
                 node_id: identity.node_id,
@@ -174,18 +180,25 @@ impl Gate {
     pub(super) fn forms(&self) -> Option<mpsc::Sender<FormCall>> {
         match &self.read().standing {
             Standing::Forming(prospect) => Some(prospect.forms.clone()),
-            Standing::Starting | Standing::Member(_) => None,
+            Standing::Starting | Standing::Member(..) => None,
         }
     }
 
-    /// Judges a hello, and if it is good, turns away what the same node had open for the same purpose, or in an older process.
-    pub(super) fn admit(&self, hello: &Hello) -> Result<(Ticket, Welcome), Refused> {
+    /// Judges a hello, and if it is good, turns away what the same node had open for the same purpose, or in an older process. A process
+    /// that was not seen before is put on record first.
+    pub(super) async fn admit(&self, hello: &Hello) -> Result<(Ticket, Welcome), Refused> {
+        let admitted = self.judge(hello)?;
+        self.put_on_record(PeerProcess { node_id: hello.node_id, boot: hello.boot, nonce: hello.nonce }).await?;
+        Ok(admitted)
+    }
+
+    fn judge(&self, hello: &Hello) -> Result<(Ticket, Welcome), Refused> {
         let mut state = self.write();
         let purpose = hello.purpose();
         if purpose == Purpose::Unspecified {
             return Err(refused(Reason::Malformed, "unknown kind of stream"));
         }
-        let Standing::Member(own) = &state.standing else {
+        let Standing::Member(own, _) = &state.standing else {
             return Err(refused(Reason::NotReady, "the node has no identity yet"));
         };
         if hello.cluster_id != own.cluster_id {
@@ -221,10 +234,28 @@ impl Gate {
     }
 
     /// Judges what the other end of one of our own streams says it is, by the same rules.
-    pub(super) fn check_server(&self, peer: u64, welcome: &Welcome) -> Result<(), Refused> {
+    pub(super) async fn check_server(&self, peer: u64, welcome: &Welcome) -> Result<(), Refused> {
         let is_newer = self.write().check(peer, welcome)?;
         if is_newer {
             self.changed();
+        }
+        self.put_on_record(PeerProcess { node_id: peer, boot: welcome.boot, nonce: welcome.nonce }).await
+    }
+
+    /// Waits until a process that was judged to be good is on record.
+    async fn put_on_record(&self, process: PeerProcess) -> Result<(), Refused> {
+        let stopping = || refused(Reason::NotReady, "the node is stopping");
+        let record = {
+            let state = self.read();
+            if state.seen.get(&process.node_id).is_some_and(|seen| seen.recorded && seen.boot == process.boot) {
+                return Ok(());
+            }
+            let Standing::Member(_, record) = &state.standing else { return Err(stopping()) };
+            record.clone()
+        };
+        record.keep(process).await.map_err(|Stopping| stopping())?;
+        if let Some(seen) = self.write().seen.get_mut(&process.node_id).filter(|seen| seen.boot == process.boot) {
+            seen.recorded = true;
         }
         Ok(())
     }
@@ -267,6 +298,12 @@ impl Gate {
     }
 }
 
+impl Seen {
+    fn new(boot: u64, nonce: u64) -> Self {
+        Self { boot, nonce, recorded: false, attempts: HashMap::new() }
+    }
+}
+
 impl State {
     /// Judges a process that speaks as a member, and remembers it; says whether it is newer than what was known.
     fn check(&mut self, node_id: u64, presented: &Welcome) -> Result<bool, Refused> {
@@ -293,7 +330,7 @@ impl State {
             }
             Some(seen) if presented.boot == seen.boot => Ok(false),
             Some(_) | None => {
-                self.seen.insert(node_id, Seen { boot: presented.boot, nonce: presented.nonce, attempts: HashMap::new() });
+                self.seen.insert(node_id, Seen::new(presented.boot, presented.nonce));
                 Ok(true)
             }
         }
@@ -310,6 +347,9 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use raftlog::engine::MemoryEngine;
+    use raftlog::log::LOG_COLUMN_FAMILIES;
+
     use super::*;
 
     const CLUSTER: &str = "0123456789012345678901234567890123456789";
@@ -328,10 +368,14 @@ mod tests {
     }
 
     fn gate() -> Gate {
+        gate_with(PeerRecord::in_memory())
+    }
+
+    fn gate_with(record: PeerRecord) -> Gate {
         let gate = Gate::default();
         let identity =
             Identity { cluster_id: CLUSTER.to_owned(), node_id: 1, incarnation: 101, boot: 5, nonce: 55, addresses: Addresses::default() };
-        gate.set_identity(identity, &table());
+        gate.set_identity(identity, &table(), record);
         gate
     }
 
@@ -350,14 +394,14 @@ mod tests {
         }
     }
 
-    fn reason(gate: &Gate, hello: &Hello) -> Option<Reason> {
-        gate.admit(hello).err().map(|refused| refused.reason())
+    async fn reason(gate: &Gate, hello: &Hello) -> Option<Reason> {
+        gate.admit(hello).await.err().map(|refused| refused.reason())
     }
 
-    #[test]
-    fn strangers_and_the_past_are_refused() {
+    #[tokio::test]
+    async fn strangers_and_the_past_are_refused() {
         let gate = gate();
-        assert_eq!(reason(&gate, &hello(1)), None);
+        assert_eq!(reason(&gate, &hello(1)).await, None);
         let cases: [(Reason, Spoil); 15] = [
             (Reason::WrongCluster, |hello| hello.cluster_id = "f".repeat(40)),
             (Reason::WrongCluster, |hello| hello.cluster_id.clear()),
@@ -378,35 +422,60 @@ mod tests {
         for (expected, change) in cases {
             let mut hello = hello(2);
             change(&mut hello);
-            assert_eq!(reason(&gate, &hello), Some(expected), "{hello:?}");
+            assert_eq!(reason(&gate, &hello).await, Some(expected), "{hello:?}");
         }
-        assert_eq!(reason(&gate, &hello(2)), None, "refusals leave no trace");
-        assert_eq!(reason(&Gate::default(), &hello(1)), Some(Reason::NotReady));
+        assert_eq!(reason(&gate, &hello(2)).await, None, "refusals leave no trace");
+        assert_eq!(reason(&Gate::default(), &hello(1)).await, Some(Reason::NotReady));
     }
 
-    #[test]
-    fn the_newer_displaces_the_older() {
+    #[tokio::test]
+    async fn the_past_is_refused_after_a_restart_of_this_node() {
+        let peer = |node_id, boot, nonce| PeerProcess { node_id, boot, nonce };
+        let log = Arc::new(MemoryEngine::new(LOG_COLUMN_FAMILIES.len()));
+        for (hello, expected) in [
+            (hello(9), None),
+            // The same process is connected again, by a connection that counts from its own start.
+            (hello(2), None),
+            (Hello { boot: 2, ..hello(9) }, Some(Reason::OldBoot)),
+            (Hello { nonce: 34, ..hello(9) }, Some(Reason::DuplicateIncarnation)),
+            (Hello { boot: 4, nonce: 44, ..hello(1) }, None),
+            (hello(9), Some(Reason::OldBoot)),
+        ] {
+            let gate = gate_with(PeerRecord::of(&log));
+            assert_eq!(reason(&gate, &hello).await, expected, "{hello:?}");
+            log.crash(0);
+        }
+        assert_eq!(PeerRecord::of(&log).at_start(), [peer(2, 4, 44)]);
+        // Servers that this node calls are put on record as well.
+        let server = Welcome { incarnation: 103, boot: 7, nonce: 77, level: LEVEL };
+        assert_eq!(gate_with(PeerRecord::of(&log)).check_server(3, &server).await, Ok(()));
+        log.crash(0);
+        assert_eq!(PeerRecord::of(&log).at_start(), [peer(2, 4, 44), peer(3, 7, 77)]);
+    }
+
+    #[tokio::test]
+    async fn the_newer_displaces_the_older() {
         let gate = gate();
-        let (first, _) = gate.admit(&hello(1)).expect("good");
-        let (control, _) = gate.admit(&Hello { purpose: Purpose::Control.into(), ..hello(2) }).expect("good");
-        let (second, _) = gate.admit(&hello(3)).expect("good");
+        let (first, _) = gate.admit(&hello(1)).await.expect("good");
+        let (control, _) = gate.admit(&Hello { purpose: Purpose::Control.into(), ..hello(2) }).await.expect("good");
+        let (second, _) = gate.admit(&hello(3)).await.expect("good");
         assert_eq!([first, second, control].map(|ticket| gate.is_current(&ticket)), [false, true, true]);
-        let (reborn, welcome) = gate.admit(&Hello { boot: 4, nonce: 44, ..hello(1) }).expect("good");
+        let (reborn, welcome) = gate.admit(&Hello { boot: 4, nonce: 44, ..hello(1) }).await.expect("good");
         assert_eq!((welcome.incarnation, welcome.boot, welcome.nonce), (101, 5, 55));
         assert_eq!([second, control, reborn].map(|ticket| gate.is_current(&ticket)), [false, false, true]);
-        assert_eq!(reason(&gate, &hello(9)), Some(Reason::OldBoot));
+        assert_eq!(reason(&gate, &hello(9)).await, Some(Reason::OldBoot));
 
         let server = Welcome { incarnation: 102, boot: 6, nonce: 66, level: LEVEL };
-        assert_eq!(gate.check_server(2, &server), Ok(()));
+        assert_eq!(gate.check_server(2, &server).await, Ok(()));
         assert!(!gate.is_current(&reborn), "its server is a newer process");
-        let copied = gate.check_server(2, &Welcome { nonce: 67, ..server });
+        let copied = gate.check_server(2, &Welcome { nonce: 67, ..server }).await;
         assert_eq!(copied.map_err(|refused| refused.reason()), Err(Reason::DuplicateIncarnation));
     }
 
-    #[test]
-    fn a_removed_member_is_cut_off_and_hints_last_until_there_is_a_table() {
+    #[tokio::test]
+    async fn a_removed_member_is_cut_off_and_hints_last_until_there_is_a_table() {
         let gate = gate();
-        let (ticket, _) = gate.admit(&hello(1)).expect("good");
+        let (ticket, _) = gate.admit(&hello(1)).await.expect("good");
         gate.set_members(&Members::default());
         assert!(gate.is_current(&ticket));
         let mut changes = gate.watch();
@@ -414,6 +483,6 @@ mod tests {
         gate.set_members(&without(2, table()));
         assert!(changes.has_changed().is_ok_and(|changed| changed));
         assert!(!gate.is_current(&ticket));
-        assert_eq!(reason(&gate, &hello(2)), Some(Reason::Removed));
+        assert_eq!(reason(&gate, &hello(2)).await, Some(Reason::Removed));
     }
 }

@@ -26,7 +26,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::connection::{Connection, Door};
 use super::dial::{KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT};
 use super::gate::{FormCall, Ticket};
-use super::handshake::BadSecret;
+use super::handshake::{BadSecret, Random};
 use super::snapshot::{self, Receiving};
 use super::wire::service::lanes_server::{Lanes, LanesServer};
 use super::wire::service::peer_server::{Peer, PeerServer as Calls};
@@ -171,8 +171,24 @@ type Replies<T> = ReceiverStream<Result<T, Status>>;
 /// What came of a hello.
 type Verdict = Result<(Ticket, Hello), Refused>;
 
+/// Somebody who wants a stream: the door of the connection, the challenge that was given to it last, and the hello that answers it.
+struct Knock {
+    door: Door,
+    challenge: Random,
+    hello: Sealed,
+}
+
+impl Knock {
+    fn read<T>(request: &Request<T>) -> Result<Self, Status> {
+        let (door, challenge) = door_and_challenge(request)?;
+        let header = request.metadata().get_bin(HELLO_HEADER).and_then(|header| header.to_bytes().ok());
+        let hello = header.and_then(|header| Sealed::decode(header).ok()).ok_or_else(|| Status::invalid_argument("no hello"))?;
+        Ok(Self { door, challenge, hello })
+    }
+}
+
 /// The door of a request's connection, and the challenge that was given to it last.
-fn door_and_challenge<T>(request: &Request<T>) -> Result<(Door, super::handshake::Random), Status> {
+fn door_and_challenge<T>(request: &Request<T>) -> Result<(Door, Random), Status> {
     let door = request.extensions().get::<Door>().ok_or_else(|| Status::internal("a connection without a door"))?;
     let challenge = door.take_challenge().ok_or_else(|| Status::unauthenticated("ask for a challenge first"))?;
     Ok((door.clone(), challenge))
@@ -183,17 +199,14 @@ fn refused(reason: Reason, detail: &str) -> Refused {
 }
 
 impl DoorKeeper {
-    /// Judges the hello in a request's headers; the reply is sealed.
-    fn judge<T>(&self, request: &Request<T>) -> Result<(Sealed, Verdict), Status> {
+    /// Judges who knocks; the reply is sealed.
+    async fn judge(&self, Knock { door, challenge, hello: sealed }: Knock) -> (Sealed, Verdict) {
         let Inner { options, gate, .. } = &*self.inner;
-        let (door, challenge) = door_and_challenge(request)?;
-        let header = request.metadata().get_bin(HELLO_HEADER).and_then(|header| header.to_bytes().ok());
-        let sealed = header.and_then(|header| Sealed::decode(header).ok()).ok_or_else(|| Status::invalid_argument("no hello"))?;
         let verdict = match options.seal.open_request(&challenge, &sealed) {
             Err(BadSecret) => Err(refused(Reason::BadSecret, "the peer-secret of the two nodes differs")),
             Ok(body) => match Hello::decode(body) {
                 Err(_) => Err(refused(Reason::Malformed, "the hello cannot be read")),
-                Ok(hello) => gate.admit(&hello).map(|admitted| (admitted, hello)),
+                Ok(hello) => gate.admit(&hello).await.map(|admitted| (admitted, hello)),
             },
         };
         let outcome = match &verdict {
@@ -207,7 +220,7 @@ impl DoorKeeper {
             }
         };
         let reply = HelloReply { outcome: Some(outcome) }.encode_to_vec();
-        Ok((options.seal.seal_reply(&sealed, reply.into()), verdict.map(|((ticket, _), hello)| (ticket, hello))))
+        (options.seal.seal_reply(&sealed, reply.into()), verdict.map(|((ticket, _), hello)| (ticket, hello)))
     }
 
     /// Delivers the frames of a lane until it ends or something newer has taken its place.
@@ -346,7 +359,7 @@ impl Lanes for DoorKeeper {
     type SnapshotStream = Replies<SnapshotReply>;
 
     async fn stream(&self, request: Request<Streaming<Frame>>) -> Result<Response<Self::StreamStream>, Status> {
-        let (hello_reply, verdict) = self.judge(&request)?;
+        let (hello_reply, verdict) = self.judge(Knock::read(&request)?).await;
         let (replies, stream) = mpsc::channel(2);
         replies.try_send(Ok(hello_reply)).expect("the channel is empty");
         if let Ok((ticket, hello)) = verdict {
@@ -361,7 +374,7 @@ impl Lanes for DoorKeeper {
     }
 
     async fn snapshot(&self, request: Request<Streaming<SnapshotPart>>) -> Result<Response<Self::SnapshotStream>, Status> {
-        let (hello_reply, verdict) = self.judge(&request)?;
+        let (hello_reply, verdict) = self.judge(Knock::read(&request)?).await;
         let (replies, stream) = mpsc::channel(8);
         replies.try_send(Ok(state(SnapshotState::Hello(hello_reply)))).expect("the channel is empty");
         if let Ok((ticket, _)) = verdict {

@@ -212,6 +212,7 @@ impl LaneTask {
         let welcome = dial::read_hello_reply(&options.seal, &sealed, replies.message().await?)?;
         // This node's own judgement of the peer, which says nothing about this node: only the peer's refusal may end it.
         gate.check_server(self.peer, &welcome)
+            .await
             .map_err(|refused| CallError::Broken(format!("this node does not accept the peer: {}", refused.detail)))?;
         Ok(OpenLane { replies, _channel: channel })
     }

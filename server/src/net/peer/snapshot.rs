@@ -142,7 +142,7 @@ pub(super) async fn send(
             Some(SnapshotState::Progress(_) | SnapshotState::Done(_) | SnapshotState::Failed(_)) | None => None,
         };
         let welcome = dial::read_hello_reply(&options.seal, &sealed, reply)?;
-        gate.check_server(hello.to_node_id, &welcome).map_err(CallError::Refused)?;
+        gate.check_server(hello.to_node_id, &welcome).await.map_err(CallError::Refused)?;
         Ok(replies)
     })
     .await?;

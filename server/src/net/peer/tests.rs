@@ -24,6 +24,7 @@ use super::{
     AdminAnswer, Dropped, Gate, Identity, OutgoingSnapshot, PeerClient, PeerEvent, PeerNetwork, PeerOptions, PeerServer, Reason, Seal,
     SnapshotError,
 };
+use crate::node::PeerRecord;
 use crate::node::core::{Addresses, AdminRequest, JoinAnswer, LEVEL, Lane, Member, Members};
 
 const CLUSTER: &str = "00112233445566778899aabbccddeeff00112233";
@@ -80,7 +81,7 @@ impl Node {
             snapshots_dir: directory.path().join("snapshots"),
         };
         let gate = Gate::default();
-        gate.set_identity(identity, &table());
+        gate.set_identity(identity, &table(), PeerRecord::in_memory());
         let (sender, events) = mpsc::channel(events_max);
         let server = PeerServer::bind(listen, options.clone(), gate.clone(), sender.clone()).await.expect("a free port");
         let address = server.local_addr().expect("bound").to_string();

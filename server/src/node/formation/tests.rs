@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::net::peer::{Identity, PeerEvent, PeerOptions, PeerServer, Seal};
+use crate::node::PeerRecord;
 
 const CLUSTER: &str = "00112233445566778899aabbccddeeff00112233";
 const OTHER: &str = "ffeeddccbbaa99887766554433221100ffeeddcc";
@@ -176,7 +177,7 @@ impl Node {
             let formed = super::form(&config, incarnation, &own, &gate, &client, pending, persist).await?;
             let (cluster_id, node_id) = (formed.members.cluster_id.clone(), formed.node_id);
             let identity = Identity { cluster_id, node_id, incarnation, boot: 1, nonce: incarnation, addresses: own };
-            gate.set_identity(identity, &formed.members);
+            gate.set_identity(identity, &formed.members, PeerRecord::in_memory());
             Ok(formed)
         })
     }
@@ -192,7 +193,7 @@ impl Node {
             nonce: 1,
             addresses: addresses(&self.address),
         };
-        self.gate.set_identity(identity, members);
+        self.gate.set_identity(identity, members, PeerRecord::in_memory());
     }
 }
 
