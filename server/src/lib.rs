@@ -1,12 +1,13 @@
 //! redraft: a Redis server that can be used as a database of record.
-//! Dependencies inside point one way: `net` -> `node` -> `command` -> `keyspace`. `server` puts the parts together, `cli` is what a person
-//! types, `cluster` supervises nodes on one machine.
+//! Dependencies inside point one way: `net` -> `node` -> `command` -> `keyspace`. `server` puts the parts together, `formation` finds
+//! the cluster of an empty node, `cli` is what a person types, `cluster` supervises nodes on one machine.
 
 pub mod cli;
 pub mod cluster;
 pub mod command;
 pub mod config;
 pub mod error;
+pub mod formation;
 pub mod info;
 pub mod keyspace;
 pub mod metrics;

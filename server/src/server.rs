@@ -15,11 +15,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::Config;
 use crate::error::RequestError;
+use crate::formation::{self, FormationError, Formed};
 use crate::metrics::Metrics;
 use crate::net::client::ClientServer;
 use crate::net::peer::{AdminAnswer, Gate, Identity, OutgoingSnapshot, PeerClient, PeerEvent, PeerNetwork, PeerOptions, PeerServer};
 use crate::node::core::{Addresses, AdminRequest, GROUP, JoinAnswer, LEVEL, Lane, Member, Members};
-use crate::node::formation::{self, FormationError, Formed};
 use crate::node::shell::{self, Event, Events, Network, StartError};
 use crate::node::storage::{SnapshotFiles, Storage, StorageError, StorageOptions, snapshot_message};
 use crate::node::{NodeHandle, PeerRecord, Role};

@@ -4,7 +4,6 @@
 
 mod apply_worker;
 pub mod core;
-pub mod formation;
 mod handle;
 mod log_writer;
 mod mailbox;

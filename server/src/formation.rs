@@ -16,10 +16,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::core::{Addresses, JoinAnswer, LEVEL, Member, Members};
-use super::storage::StorageError;
 use crate::config::Config;
 use crate::net::peer::{FormAnswer, FormCall, Gate, PeerClient, ProbeReply, Prospect};
+use crate::node::core::{Addresses, JoinAnswer, LEVEL, Member, Members};
+use crate::node::storage::StorageError;
 
 /// Pause between two rounds of questions.
 const ROUND_PAUSE: Duration = Duration::from_millis(200);
