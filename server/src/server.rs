@@ -19,6 +19,7 @@ use crate::formation::{self, FormationError, Formed};
 use crate::metrics::Metrics;
 use crate::net::client::ClientServer;
 use crate::net::peer::{AdminAnswer, Gate, Identity, OutgoingSnapshot, PeerClient, PeerEvent, PeerNetwork, PeerOptions, PeerServer};
+use crate::node::ballast::Ballast;
 use crate::node::core::{Addresses, AdminRequest, GROUP, JoinAnswer, LEVEL, Lane, Member, Members};
 use crate::node::shell::{self, Event, Events, Network, StartError};
 use crate::node::storage::{SnapshotFiles, Storage, StorageError, StorageOptions, snapshot_message};
@@ -159,7 +160,8 @@ async fn start(config: Arc<Config>) -> Result<Running, ServerError> {
     }
     let sizes = StorageOptions { block_cache_bytes: config.block_cache_bytes, memtable_bytes: config.memtable_bytes };
     let data_dir = config.data_dir.clone();
-    let opened = tokio::task::spawn_blocking(move || Storage::open(&data_dir, sizes, rand::random()));
+    let ballast = Ballast::new(&data_dir);
+    let opened = tokio::task::spawn_blocking(move || ballast.open_with_room(|| Storage::open(&data_dir, sizes, rand::random())));
     let mut storage = opened.await.map_err(cannot_start)??;
 
     let addresses = Addresses {
@@ -340,16 +342,33 @@ async fn pump(mut received: mpsc::Receiver<PeerEvent>, events: Events, node: Nod
     }
 }
 
-/// Compares the free disk space with `disk-reserve` for ever.
+/// Compares the free disk space with `disk-reserve` for ever, and makes the ballast where there is room.
 async fn watch_disk(node: NodeHandle, config: Arc<Config>) {
+    let ballast = Ballast::new(&config.data_dir);
     let mut interval = tokio::time::interval(DISK_INTERVAL);
+    // So that a failure that lasts is logged once.
+    let mut last_failure = None;
     loop {
         interval.tick().await;
-        let reserve = config.runtime.values().disk_reserve;
-        match rustix::fs::statvfs(&config.data_dir) {
-            Ok(space) => node.set_disk_full(space.f_bavail.saturating_mul(space.f_frsize) < reserve),
-            Err(error) => tracing::warn!(%error, "cannot tell the free disk space"),
+        let (reserve, data_dir, ballast) = (config.runtime.values().disk_reserve, config.data_dir.clone(), ballast.clone());
+        let looked = tokio::task::spawn_blocking(move || {
+            let space = rustix::fs::statvfs(&data_dir)?;
+            let free = space.f_bavail.saturating_mul(space.f_frsize);
+            Ok::<_, std::io::Error>((free < reserve, ballast.make(free, reserve)))
+        });
+        // The process ends when the runtime does.
+        let Ok(looked) = looked.await else { return };
+        let failure = match looked {
+            Ok((is_full, made)) => {
+                node.set_disk_full(is_full);
+                made.err().map(|error| format!("cannot make the ballast: {error}"))
+            }
+            Err(error) => Some(format!("cannot tell the free disk space: {error}")),
+        };
+        if let Some(failure) = failure.as_ref().filter(|_| failure != last_failure) {
+            tracing::warn!("{failure}");
         }
+        last_failure = failure;
     }
 }
 

@@ -3,6 +3,7 @@
 //! network layer sees of it.
 
 mod apply_worker;
+pub mod ballast;
 pub mod core;
 mod handle;
 mod log_writer;

@@ -120,6 +120,12 @@ impl StorageError {
         self.is(may_pass)
     }
 
+    /// Whether the disk had no room.
+    #[must_use]
+    pub fn is_disk_full(&self) -> bool {
+        self.is(EngineError::is_disk_full)
+    }
+
     /// Whether data could not be made durable.
     #[must_use]
     pub fn is_failed_sync(&self) -> bool {
