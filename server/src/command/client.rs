@@ -9,23 +9,18 @@ use super::connection::check_name;
 use super::node_command::{ClientCommand, ClientFilter, ClientSelection, ClientType, NodeCommand, PauseMode, ReplyMode, Switch};
 use super::number::integer;
 use super::spec::flags::{ADMIN, LOADING, NOSCRIPT, STALE};
-use super::spec::{Arity, CommandSpec, Flags, Group, Handler, Keys};
+use super::spec::{Arity, BLANK, CommandSpec, Flags, Group, Handler};
 use crate::error::CommandError;
 
 /// What the subcommands have in common.
 const ROW: CommandSpec = CommandSpec {
-    name: "",
     arity: Arity::Exactly(2),
-    keys: Keys::None,
     flags: Flags(NOSCRIPT | LOADING | STALE),
     acl: &["connection"],
     group: Group::Connection,
     since: "2.4.0",
-    summary: "",
     complexity: "O(1)",
-    deviation: "",
-    handler: Handler::Container,
-    subcommands: &[],
+    ..BLANK
 };
 
 /// What the subcommands for administrators have in common.

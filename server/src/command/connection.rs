@@ -8,23 +8,18 @@ use resp::Protocol;
 use super::node_command::{Credentials, Hello, NodeCommand, Secret};
 use super::number::{database, integer};
 use super::spec::flags::{ALLOW_BUSY, FAST, LOADING, NO_AUTH, NOSCRIPT, STALE};
-use super::spec::{Arity, CommandSpec, Flags, Group, Handler, Keys};
+use super::spec::{Arity, BLANK, CommandSpec, Flags, Group, Handler};
 use crate::error::CommandError;
 
 /// What the rows below have in common.
 const ROW: CommandSpec = CommandSpec {
-    name: "",
     arity: Arity::Exactly(1),
-    keys: Keys::None,
     flags: Flags(LOADING | STALE | FAST),
     acl: &["connection"],
     group: Group::Connection,
     since: "1.0.0",
-    summary: "",
     complexity: "O(1)",
-    deviation: "",
-    handler: Handler::Container,
-    subcommands: &[],
+    ..BLANK
 };
 
 /// Commands allowed before authentication have these flags in Redis.

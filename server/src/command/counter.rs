@@ -9,23 +9,18 @@ use super::decimal::Decimal;
 use super::number;
 use super::spec::Arity::Exactly;
 use super::spec::flags::{DENYOOM, FAST, WRITE};
-use super::spec::{CommandResult, CommandSpec, Flags, Group, Handler, Keys, WriteCommand, write};
+use super::spec::{BLANK, CommandResult, CommandSpec, Flags, Group, Keys, WriteCommand, write};
 use crate::error::CommandError;
 use crate::keyspace::Writer;
 
 const ROW: CommandSpec = CommandSpec {
-    name: "",
     arity: Exactly(3),
     keys: Keys::One(1),
     flags: Flags(WRITE | DENYOOM | FAST),
     acl: &["string"],
     group: Group::String,
-    since: "",
-    summary: "",
     complexity: "O(1)",
-    deviation: "",
-    handler: Handler::Container,
-    subcommands: &[],
+    ..BLANK
 };
 
 pub(super) const COMMANDS: &[CommandSpec] = &[

@@ -8,24 +8,12 @@ use resp::Reply;
 use super::number;
 use super::spec::Arity::{AtLeast, Exactly};
 use super::spec::flags::{FAST, READONLY, WRITE};
-use super::spec::{CommandResult, CommandSpec, Flags, Group, Handler, Keys, ReadCommand, WriteCommand, read, write};
+use super::spec::{BLANK, CommandResult, CommandSpec, Flags, Group, Keys, ReadCommand, WriteCommand, read, write};
 use crate::error::CommandError;
 use crate::keyspace::{Reader, UnixMillis, Writer};
 
-const ROW: CommandSpec = CommandSpec {
-    name: "",
-    arity: Exactly(2),
-    keys: Keys::One(1),
-    flags: Flags(0),
-    acl: &["keyspace"],
-    group: Group::Generic,
-    since: "",
-    summary: "",
-    complexity: "O(1)",
-    deviation: "",
-    handler: Handler::Container,
-    subcommands: &[],
-};
+const ROW: CommandSpec =
+    CommandSpec { arity: Exactly(2), keys: Keys::One(1), acl: &["keyspace"], group: Group::Generic, complexity: "O(1)", ..BLANK };
 
 pub(super) const COMMANDS: &[CommandSpec] = &[
     CommandSpec {

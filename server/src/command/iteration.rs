@@ -11,25 +11,13 @@ use resp::Reply;
 
 use super::spec::Arity::{AtLeast, Exactly};
 use super::spec::flags::{ITERATES, READONLY};
-use super::spec::{CommandFailure, CommandResult, CommandSpec, Flags, Group, Handler, Keys, ReadCommand, read};
+use super::spec::{BLANK, CommandFailure, CommandResult, CommandSpec, Flags, Group, ReadCommand, read};
 use super::{glob, number};
 use crate::error::CommandError;
 use crate::keyspace::{KeyBounds, Position, Reader};
 
-const ROW: CommandSpec = CommandSpec {
-    name: "",
-    arity: AtLeast(2),
-    keys: Keys::None,
-    flags: Flags(READONLY | ITERATES),
-    acl: &["keyspace"],
-    group: Group::Generic,
-    since: "",
-    summary: "",
-    complexity: "",
-    deviation: "",
-    handler: Handler::Container,
-    subcommands: &[],
-};
+const ROW: CommandSpec =
+    CommandSpec { arity: AtLeast(2), flags: Flags(READONLY | ITERATES), acl: &["keyspace"], group: Group::Generic, ..BLANK };
 
 pub(super) const COMMANDS: &[CommandSpec] = &[
     CommandSpec {

@@ -9,25 +9,19 @@ use super::client::timeout;
 use super::node_command::{CommandFilter, CommandQuery, ConfigCommand, NodeCommand, RaftQuery};
 use super::number::integer;
 use super::spec::flags::{ADMIN, BLOCKING, FAST, LOADING, NOSCRIPT, READONLY, STALE};
-use super::spec::{Arity, CommandResult, CommandSpec, Flags, Group, Handler, Keys};
+use super::spec::{Arity, BLANK, CommandResult, CommandSpec, Flags, Group, Handler, Keys};
 use super::table;
 use crate::error::CommandError;
 use crate::keyspace::Reader;
 
 /// What the rows below have in common.
 const ROW: CommandSpec = CommandSpec {
-    name: "",
     arity: Arity::Exactly(1),
-    keys: Keys::None,
     flags: Flags(LOADING | STALE),
-    acl: &[],
     group: Group::Server,
     since: "1.0.0",
-    summary: "",
     complexity: "O(1)",
-    deviation: "",
-    handler: Handler::Container,
-    subcommands: &[],
+    ..BLANK
 };
 
 pub(super) const COMMANDS: &[CommandSpec] = &[

@@ -311,6 +311,22 @@ pub struct CommandSpec {
     pub subcommands: &'static [CommandSpec],
 }
 
+/// A row that says nothing yet: what the rows of a file have in common is written over it, once, and what sets them apart over that.
+pub(super) const BLANK: CommandSpec = CommandSpec {
+    name: "",
+    arity: Arity::Exactly(1),
+    keys: Keys::None,
+    flags: Flags(0),
+    acl: &[],
+    group: Group::Generic,
+    since: "",
+    summary: "",
+    complexity: "",
+    deviation: "",
+    handler: Handler::Container,
+    subcommands: &[],
+};
+
 impl CommandSpec {
     /// Whether the command goes through the log.
     #[must_use]

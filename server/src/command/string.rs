@@ -8,24 +8,12 @@ use super::expiry::{Base, Time, Unit};
 use super::number;
 use super::spec::Arity::{AtLeast, Exactly};
 use super::spec::flags::{DENYOOM, FAST, READONLY, WRITE};
-use super::spec::{CommandFailure, CommandResult, CommandSpec, Flags, Group, Handler, Keys, ReadCommand, WriteCommand, read, write};
+use super::spec::{BLANK, CommandFailure, CommandResult, CommandSpec, Flags, Group, Keys, ReadCommand, WriteCommand, read, write};
 use crate::error::CommandError;
 use crate::keyspace::{Lookup, ReadError, Reader, STRING_BYTES_MAX, UnixMillis, Writer};
 
-const ROW: CommandSpec = CommandSpec {
-    name: "",
-    arity: Exactly(2),
-    keys: Keys::One(1),
-    flags: Flags(0),
-    acl: &["string"],
-    group: Group::String,
-    since: "",
-    summary: "",
-    complexity: "O(1)",
-    deviation: "",
-    handler: Handler::Container,
-    subcommands: &[],
-};
+const ROW: CommandSpec =
+    CommandSpec { arity: Exactly(2), keys: Keys::One(1), acl: &["string"], group: Group::String, complexity: "O(1)", ..BLANK };
 
 pub(super) const COMMANDS: &[CommandSpec] = &[
     CommandSpec {
