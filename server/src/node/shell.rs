@@ -530,6 +530,7 @@ impl Shell {
                     self.outgoing.insert(id, files);
                     self.core.snapshot_generated(id, snapshot);
                 }
+                Err(error @ EngineError::Corruption(_)) => stop_process(&format!("a snapshot cannot be made: {error}")),
                 Err(error) => {
                     tracing::error!(%error, "cannot generate a snapshot");
                     self.core.snapshot_sent(id, Err(()));
