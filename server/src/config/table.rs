@@ -373,7 +373,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         name: "client-query-buffer-limit",
         section: Section::Clients,
         kind: bytes(MB, 16 * GB),
-        default: "256mb",
+        default: "128mb",
         change: Change::AtRunTime,
         text: "How much a client may have sent of commands that are not yet complete; beyond it the client is disconnected.",
     },
