@@ -54,6 +54,11 @@ pub struct RocksEngine {
 const OPEN_FILES_MAX: i32 = 1024;
 /// Blocks of the SST files.
 const BLOCK_BYTES: usize = 8 * 1024;
+/// Flushes and compactions at a time: a compaction of level 0 must not wait behind a long one further down.
+const BACKGROUND_JOBS: i32 = 4;
+/// Files in level 0 at which writes are slowed down, and at which they wait. Each costs a read one look at its filter.
+const LEVEL_0_FILES_SLOW: i32 = 40;
+const LEVEL_0_FILES_MAX: i32 = 60;
 /// Shards of the block cache, as a power of two: enough for the threads that read, few enough to be large.
 const CACHE_SHARD_BITS: i32 = 2;
 /// Size at which an export starts the next file.
@@ -77,7 +82,8 @@ impl RocksEngine {
         db_options.create_missing_column_families(true);
         db_options.set_paranoid_checks(true);
         db_options.set_max_open_files(OPEN_FILES_MAX);
-        db_options.set_max_background_jobs(2);
+        db_options.set_max_background_jobs(BACKGROUND_JOBS);
+        db_options.set_max_subcompactions(2);
         db_options.set_db_write_buffer_size(options.memtable_bytes);
         db_options.set_max_total_wal_size(4 * options.memtable_bytes as u64);
         db_options.set_bytes_per_sync(1 << 20);
@@ -93,7 +99,7 @@ impl RocksEngine {
             .map(|name| ColumnFamilyDescriptor::new(name, Self::family_options(options, &cache)));
         let db = DB::open_cf_descriptors(&db_options, path, descriptors).map_err(|error| {
             let text = error.to_string();
-            if text.contains("lock file") || text.contains("LOCK") {
+            if text.contains("lock file") || text.contains("lock hold by current process") {
                 EngineError::Locked { path: path.to_owned() }
             } else {
                 failure(&error)
@@ -122,6 +128,12 @@ impl RocksEngine {
         family.set_write_buffer_size((options.memtable_bytes / 2).max(1 << 20));
         family.set_max_write_buffer_number(4);
         family.set_level_compaction_dynamic_level_bytes(true);
+        // As much as gathers in level 0 before it is compacted, so that this is quick.
+        family.set_max_bytes_for_level_base(options.memtable_bytes as u64);
+        family.set_target_file_size_base((options.memtable_bytes as u64 / 4).max(1 << 20));
+        // A flush waits for compaction while it would slow down writes; whoever waits for the flush would be kept for seconds.
+        family.set_level_zero_slowdown_writes_trigger(LEVEL_0_FILES_SLOW);
+        family.set_level_zero_stop_writes_trigger(LEVEL_0_FILES_MAX);
         family.set_compression_per_level(&[
             DBCompressionType::None,
             DBCompressionType::None,

@@ -55,7 +55,9 @@ pub(super) fn cut_torn_tail(path: &Path) -> EngineResult<File> {
         let bytes = wal.bytes - offset;
         tracing::warn!(file = %wal.path.display(), offset, bytes, "cutting off the end of a WAL that was never completely written");
         let file = OpenOptions::new().write(true).open(&wal.path).map_err(failed)?;
-        file.set_len(offset).and_then(|()| file.sync_all()).and_then(|()| directory.sync_all()).map_err(failed)?;
+        file.set_len(offset).map_err(failed)?;
+        let unsynced = |error: io::Error| failed(io::Error::new(error.kind(), format!("fsync of a WAL that was cut: {error}")));
+        file.sync_all().and_then(|()| directory.sync_all()).map_err(unsynced)?;
     }
     Ok(directory)
 }

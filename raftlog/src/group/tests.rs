@@ -174,3 +174,46 @@ fn a_sole_voter_sends_nothing_of_a_new_term_before_it_is_durable() {
     assert_eq!(group.effects().committed.len(), 1);
     assert!(group.can_serve_reads());
 }
+
+#[test]
+fn a_follower_whose_apply_lags_refuses_entries_but_answers_heartbeats() {
+    const ENTRIES: u64 = 5;
+    let mut member = Member::new(2, 1);
+    let value = Bytes::from(vec![0; UNAPPLIED_BYTES_MAX / 4]);
+    let from_leader = |kind, commit| {
+        let mut message = Message { from: 1, to: 2, term: 6, commit, ..Message::default() };
+        message.set_msg_type(kind);
+        message
+    };
+    let append = |after: LogPosition, count: u64| {
+        let entry = |index| Entry { index, term: 6, data: value.clone(), ..Entry::default() };
+        let entries: Vec<_> = (after.index + 1..=after.index + count).map(entry).collect();
+        Message { index: after.index, log_term: after.term, entries: entries.into(), ..from_leader(MessageType::MsgAppend, 0) }
+    };
+    // What the follower answers, when everything is durable that it asked for.
+    let step = |member: &mut Member, message| -> Vec<MessageType> {
+        member.group.step(message);
+        let mut answers = Vec::new();
+        loop {
+            let effects = member.group.effects();
+            member.persists.extend(effects.persists);
+            member.committed.extend(effects.committed);
+            if member.persists.is_empty() {
+                return answers;
+            }
+            answers.extend(member.persist_one().iter().map(Message::get_msg_type));
+        }
+    };
+    let last = LogPosition { index: INITIAL_POSITION.index + ENTRIES, term: 6 };
+    step(&mut member, append(INITIAL_POSITION, ENTRIES));
+    step(&mut member, from_leader(MessageType::MsgHeartbeat, last.index));
+    assert_eq!(member.committed.len() as u64, ENTRIES, "all of it waits for apply");
+    assert!(step(&mut member, append(last, 1)).is_empty());
+    assert_eq!(member.group.log().last(), last.index);
+    assert_eq!(step(&mut member, from_leader(MessageType::MsgHeartbeat, last.index)), [MessageType::MsgHeartbeatResponse]);
+    while !member.committed.is_empty() {
+        member.apply_one();
+    }
+    step(&mut member, append(last, 1));
+    assert_eq!(member.group.log().last(), last.index + 1, "and is taken when apply has caught up");
+}

@@ -1,4 +1,4 @@
-//! The one writer of `log/`.
+//! The one writer of the Raft log; beside it `log/` has records of the node, which others write.
 //! It takes everything that waits, writes it as one batch, syncs once, and only then lets the messages leave that rely on it. A sync that
 //! fails ends the process: what is on the disk is unknown then, and trying again would hide it (Rebello et al., ATC 2020).
 
