@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
+use raft::eraftpb::Entry;
 use raftlog::engine::{Engine, EngineError, WriteBatch};
 use raftlog::log::{HighWater, LogPosition, Persist, encode_truncation};
 
@@ -54,13 +55,12 @@ impl LogWriter {
     fn store(&self, tasks: &[LogTask]) -> Result<(), EngineError> {
         let mut batch = WriteBatch::default();
         let mut must_sync = false;
-        let (mut durable, mut is_cut) = (None, false);
+        let mut durable = None;
         for task in tasks {
             match task {
                 LogTask::Persist(persist) => {
                     persist.encode(GROUP, &mut batch);
                     must_sync |= persist.must_sync;
-                    is_cut |= persist.stale_to > 0 || persist.reset.is_some();
                     durable = persist.reset.or(durable);
                     durable = persist.entries.last().map(|entry| LogPosition { index: entry.index, term: entry.term }).or(durable);
                 }
@@ -68,7 +68,7 @@ impl LogWriter {
             }
         }
         let io = |error: std::io::Error| EngineError::Io(error.to_string());
-        if let Some(position) = durable.filter(|_| is_cut) {
+        if let Some(position) = tasks.iter().filter_map(cut_to).min_by_key(|position| position.index) {
             self.high_water.lower(position).map_err(io)?;
         }
         if !batch.changes.is_empty() {
@@ -81,5 +81,35 @@ impl LogWriter {
             self.high_water.raise(position).map_err(io)?;
         }
         Ok(())
+    }
+}
+
+/// Where the log ends at least, whether or not a task that cuts it is carried out. A crash may come in between, so the end of what the task
+/// writes would be too high a mark.
+fn cut_to(task: &LogTask) -> Option<LogPosition> {
+    let LogTask::Persist(persist) = task else { return None };
+    let before = |entry: &Entry| LogPosition { index: entry.index - 1, term: entry.term };
+    // A reset follows a marker in `data/`, with which a start finishes it.
+    persist.reset.or_else(|| persist.entries.first().filter(|_| persist.stale_to > 0).map(before))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mark_of_a_log_that_is_cut_lies_before_the_cut() {
+        let persist = |indexes: std::ops::RangeInclusive<u64>, stale_to| {
+            let entries = indexes.map(|index| Entry { index, term: 3, ..Entry::default() }).collect();
+            Persist { entries, stale_to, ..Persist::default() }
+        };
+        let check = |persist: Persist, expected: Option<u64>| {
+            assert_eq!(cut_to(&LogTask::Persist(persist)).map(|position| position.index), expected);
+        };
+        check(persist(96..=120, 0), None);
+        check(persist(91..=95, 100), Some(90));
+        let reset = Some(LogPosition { index: 70, term: 2 });
+        check(Persist { reset, ..persist(71..=75, 0) }, Some(70));
+        assert!(cut_to(&LogTask::Truncate(1, LogPosition { index: 9, term: 1 })).is_none());
     }
 }
