@@ -43,35 +43,62 @@ impl StampClock {
     }
 }
 
-/// How far this node's wall clock is from its peers', judged by the wall times their frames carry. A frame is under way for a moment, so a
-/// difference of some milliseconds means nothing.
+/// How far this node's wall clock is from its peers', judged by the wall times their frames carry. A frame that was under way or waited here,
+/// after a pause say, makes its sender's clock look slow; so of the frames of a period the one that makes it look fastest counts.
 #[derive(Clone, Debug, Default)]
 pub struct Skew {
-    /// By peer: its wall time minus ours, and when that was seen.
-    seen: BTreeMap<u64, (i64, u64)>,
+    peers: BTreeMap<u64, Observed>,
 }
 
+/// A peer's wall time minus ours, as its frames have it.
+#[derive(Clone, Copy, Debug)]
+struct Observed {
+    /// The largest of the present period, when that began, and of how many frames.
+    largest: i64,
+    since_mono_ms: u64,
+    frames: u32,
+    /// The largest of the period before, and when that ended.
+    judged: Option<(i64, u64)>,
+}
+
+/// A period lasts at least so long and has at least so many frames.
+const SKEW_PERIOD_MS: u64 = 2_000;
+const SKEW_FRAMES_MIN: u32 = 3;
 /// A difference that was not seen again for so long counts no more.
 const SKEW_MEMORY_MS: u64 = 10_000;
+/// Peers it takes to doubt our own clock: with one alone, both would.
+const SKEW_PEERS_MIN: usize = 2;
 
 impl Skew {
     /// A frame of a peer has come in; `wall_ms` is 0 when it carries no time.
     pub fn observe(&mut self, peer: u64, wall_ms: u64, now: Now) {
-        if wall_ms != 0 {
-            let difference = i64::try_from(wall_ms).unwrap_or(i64::MAX).saturating_sub_unsigned(now.wall_ms);
-            self.seen.insert(peer, (difference, now.mono_ms));
+        if wall_ms == 0 {
+            return;
+        }
+        let difference = i64::try_from(wall_ms).unwrap_or(i64::MAX).saturating_sub_unsigned(now.wall_ms);
+        let fresh = |judged| Observed { largest: difference, since_mono_ms: now.mono_ms, frames: 1, judged };
+        let observed = self.peers.entry(peer).or_insert_with(|| fresh(None));
+        let is_over = now.mono_ms.saturating_sub(observed.since_mono_ms) >= SKEW_PERIOD_MS && observed.frames >= SKEW_FRAMES_MIN;
+        if is_over {
+            *observed = fresh(Some((observed.largest, now.mono_ms)));
+        } else {
+            observed.largest = observed.largest.max(difference);
+            observed.frames += 1;
         }
     }
 
-    /// What to add to our wall clock to get the median of the peers' clocks, if that is more than `max_ms`. Without peers there is nothing to
-    /// compare with.
+    /// What to add to our wall clock to get the median of the peers' clocks, if that is more than `max_ms`.
     #[must_use]
     pub fn correction(&self, max_ms: u64, now: Now) -> Option<i64> {
-        let recent = self.seen.values().filter(|(_, at)| now.mono_ms.saturating_sub(*at) <= SKEW_MEMORY_MS);
-        let mut differences: Vec<i64> = recent.map(|(difference, _)| *difference).collect();
+        let judged = self.peers.values().filter_map(|observed| observed.judged);
+        let recent = judged.filter(|(_, at)| now.mono_ms.saturating_sub(*at) <= SKEW_MEMORY_MS);
+        let mut differences: Vec<i64> = recent.map(|(difference, _)| difference).collect();
+        if differences.len() < SKEW_PEERS_MIN {
+            return None;
+        }
         // Of two, the nearer one: a single wrong peer must not make this node doubt itself.
         differences.sort_unstable_by_key(|difference| difference.unsigned_abs());
-        let median = *differences.get(differences.len().saturating_sub(1) / 2)?;
+        let median = differences[(differences.len() - 1) / 2];
         (median.unsigned_abs() > max_ms).then_some(median)
     }
 }
@@ -80,20 +107,49 @@ impl Skew {
 mod tests {
     use super::*;
 
+    /// Our wall clock at a monotonic time, when nobody steps it.
+    fn at(mono_ms: u64) -> Now {
+        Now { mono_ms, wall_ms: 1_000_000 + mono_ms }
+    }
+
+    /// A period of frames from a peer whose clock is ahead of ours by `ahead_ms`, each `late_ms` under way.
+    fn observe(skew: &mut Skew, peer: u64, from_ms: u64, ahead_ms: i64, late_ms: u64) {
+        for mono_ms in (from_ms..=from_ms + SKEW_PERIOD_MS).step_by(100) {
+            skew.observe(peer, at(mono_ms - late_ms).wall_ms.saturating_add_signed(ahead_ms), at(mono_ms));
+        }
+    }
+
     #[test]
     fn a_clock_is_off_when_it_differs_from_most_peers() {
-        let now = Now { mono_ms: 50_000, wall_ms: 1_000_000 };
         let mut skew = Skew::default();
-        assert_eq!(skew.correction(500, now), None);
-        skew.observe(2, 2_000_000, now);
-        assert_eq!(skew.correction(500, now), Some(1_000_000), "the only peer");
-        skew.observe(3, 1_000_010, now);
-        assert_eq!(skew.correction(500, now), None, "one of two peers is wrong");
-        skew.observe(3, 1_900_000, now);
-        assert_eq!(skew.correction(500, now), Some(900_000));
-        skew.observe(3, 0, now);
-        let later = Now { mono_ms: 50_000 + SKEW_MEMORY_MS + 1, ..now };
-        assert_eq!(skew.correction(500, later), None, "nobody was heard of late");
+        let check = |skew: &Skew, mono_ms, expected: Option<i64>| assert_eq!(skew.correction(500, at(mono_ms)), expected);
+        check(&skew, 10_000, None);
+        observe(&mut skew, 2, 10_000, 900_000, 0);
+        check(&skew, 12_000, None);
+        observe(&mut skew, 3, 10_000, 10, 0);
+        check(&skew, 12_000, None);
+        observe(&mut skew, 3, 13_000, 800_000, 0);
+        check(&skew, 15_000, Some(800_000));
+        skew.observe(3, 0, at(26_000));
+        check(&skew, 26_000, None);
+    }
+
+    #[test]
+    fn frames_that_waited_say_nothing_about_a_clock() {
+        let mut skew = Skew::default();
+        for peer in [2, 3] {
+            observe(&mut skew, peer, 10_000, 0, 1);
+        }
+        // This process stood still; what was sent meanwhile is taken in at once, and then what is sent now.
+        let resumed = 20_000;
+        for peer in [2, 3] {
+            for sent in (12_000..resumed).step_by(100) {
+                skew.observe(peer, at(sent).wall_ms, at(resumed));
+                assert_eq!(skew.correction(500, at(resumed)), None);
+            }
+            observe(&mut skew, peer, resumed, 0, 1);
+        }
+        assert_eq!(skew.correction(500, at(resumed + SKEW_PERIOD_MS)), None);
     }
 
     #[test]
