@@ -522,6 +522,10 @@ impl Shell {
             Event::SnapshotReceived(received) => {
                 let (message, files) = *received;
                 let metadata = message.get_snapshot().get_metadata();
+                // One before it was taken by raft at once, or never will be.
+                for (_, unused) in self.incoming.drain(..) {
+                    remove_dir(&unused.dir);
+                }
                 self.incoming.push((LogPosition { index: metadata.index, term: metadata.term }, files));
                 self.core.snapshot_received(message);
             }

@@ -293,7 +293,8 @@ impl Core {
         self.skew.observe(from, frame.wall_ms, self.now);
         match frame.body {
             Some(Body::Raft(bytes)) => match Message::parse_from_bytes(&bytes) {
-                Ok(message) if message.from == from => self.group.step(message),
+                // Snapshots come with their files, by `snapshot_received`.
+                Ok(message) if message.from == from && message.get_msg_type() != MessageType::MsgSnapshot => self.group.step(message),
                 Ok(_) | Err(_) => tracing::warn!(from, "a peer sent a message that is not its own or cannot be read"),
             },
             Some(Body::Forward(forward)) => self.forwarded(from, forward),
