@@ -169,6 +169,9 @@ pub enum CommandError {
     /// Any CLUSTER command.
     #[error("ERR This instance has cluster support disabled")]
     ClusterDisabled,
+    /// A command that writes with more arguments, in bytes, than one log entry may hold.
+    #[error("ERR the arguments of a command that writes exceed 65mb; not executed")]
+    WriteTooLarge,
     /// RAFT REMOVE or TRANSFER with something that is no node id.
     #[error("ERR node id must be a positive integer")]
     NodeId,

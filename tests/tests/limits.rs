@@ -169,3 +169,16 @@ fn a_disk_below_its_reserve_takes_deletions_only() {
     client.must(&["CONFIG", "SET", "disk-reserve", "0"]);
     eventually("writes are taken again", || (!matches!(client.ask(&["SET", "k", "v"]), Value::Error(_))).then_some(()));
 }
+
+#[test]
+fn a_command_larger_than_a_log_entry_may_be_is_refused_alone() {
+    let node = Node::alone(&[]);
+    let mut client = node.client();
+    let half = "x".repeat(34 << 20);
+    let commands: [&[&str]; 3] = [&["SET", "before", "1"], &["MSET", "a", &half, "b", &half], &["EXISTS", "a", "b", "before"]];
+    commands.iter().for_each(|command| client.queue(command));
+    client.flush().expect("the node reads");
+    let replies: Vec<Value> = commands.iter().map(|_| client.receive().expect("a reply")).collect();
+    let refused = Value::Error("ERR the arguments of a command that writes exceed 65mb; not executed".into());
+    assert_eq!(replies, [ok(), refused, Value::Integer(1)]);
+}

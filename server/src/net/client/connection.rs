@@ -27,11 +27,15 @@ use crate::command::node_command::Switch;
 use crate::command::{CommandSpec, Handler, NodeCommand, flags, table};
 use crate::config::{ReadonlyReads, RuntimeValues};
 use crate::error::{CommandError, RequestError};
+use crate::keyspace::STRING_BYTES_MAX;
 use crate::metrics::Metric;
 use crate::node::{Consistency, Replies, Request};
 
 /// Most arguments of a command. Redis takes 2^31; each costs memory beyond its bytes.
 const ARGUMENTS_MAX: usize = 1 << 20;
+
+/// Bytes of the arguments of a command that writes, which is one log entry: the largest value, its key, and more of less size.
+const WRITE_BYTES_MAX: usize = STRING_BYTES_MAX + (1 << 20);
 
 /// Replies that may wait for the client before the next command is executed, in bytes.
 const OUTPUT_PAUSE_BYTES: usize = 1 << 20;
@@ -243,6 +247,10 @@ impl Connection {
             metrics.rejected(spec);
             metrics.add(Metric::NotExecutedReplies, 1);
             return Err(error_reply(&RequestError::DiskFull));
+        }
+        if spec.is_write() && args.iter().map(Bytes::len).sum::<usize>() > WRITE_BYTES_MAX {
+            metrics.rejected(spec);
+            return Err(CommandError::WriteTooLarge.into());
         }
         let checked = match spec.handler {
             Handler::Read { check, .. } | Handler::Write { check, .. } => check(args).map(|()| Step::Group(spec)),
