@@ -333,6 +333,9 @@ fn check_relations(settings: &Settings) -> Result<(), ConfigError> {
     if election < 3 * heartbeat {
         return wrong("election-timeout", format!("'{election}' is less than three times the heartbeat-interval of {heartbeat} ms"));
     }
+    if settings.flag("rejoin") && settings.addresses("join").is_empty() {
+        return wrong("rejoin", "there is no cluster to come back to: give join".to_owned());
+    }
     let alone = settings.flag("bootstrap");
     if alone && !settings.addresses("join").is_empty() {
         return wrong("bootstrap", "a node cannot form a cluster of its own and join another: give bootstrap or join".to_owned());

@@ -272,7 +272,7 @@ fn write_memory(out: &mut Text, process: &ProcessFacts) {
     out.size("maxmemory", 0);
     out.field("maxmemory_policy", "noeviction");
     out.field("mem_fragmentation_ratio", "1.00");
-    out.field("mem_allocator", "libc");
+    out.field("mem_allocator", "mimalloc");
 }
 
 /// Every acknowledged write is on disk, which is what `aof_enabled` asks.

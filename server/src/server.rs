@@ -1,7 +1,7 @@
 //! The server as a whole: opens the data directory, finds the node's cluster, starts the node and its listeners, and stops them in order.
 //! Stopping (SIGTERM, SIGINT): hand leadership over, stop reading from clients, answer what was read, then end.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -17,12 +17,12 @@ use crate::config::Config;
 use crate::error::RequestError;
 use crate::formation::{self, FormationError, Formed};
 use crate::metrics::Metrics;
-use crate::net::client::ClientServer;
+use crate::net::client::{self, ClientServer};
 use crate::net::peer::{AdminAnswer, Gate, Identity, OutgoingSnapshot, PeerClient, PeerEvent, PeerNetwork, PeerOptions, PeerServer};
 use crate::node::ballast::Ballast;
 use crate::node::core::{Addresses, AdminRequest, GROUP, JoinAnswer, LEVEL, Lane, Member, Members};
 use crate::node::shell::{self, Event, Events, Network, StartError};
-use crate::node::storage::{SnapshotFiles, Storage, StorageError, StorageOptions, snapshot_message};
+use crate::node::storage::{self, SnapshotFiles, Storage, StorageError, StorageOptions, snapshot_message};
 use crate::node::{NodeHandle, PeerRecord, Role};
 
 /// Most threads of the network.
@@ -121,7 +121,7 @@ async fn serve(config: Arc<Config>) -> Result<(), ServerError> {
     let data_dir = config.data_dir.clone();
     let started = start(Arc::clone(&config));
     tokio::pin!(stop_signal);
-    let Running { node, clients, stop, _admin_port } = tokio::select! {
+    let Running { node, clients, stop, _admin_port, _directory } = tokio::select! {
         running = started => running?,
         () = &mut stop_signal => return Ok(()),
     };
@@ -152,9 +152,15 @@ struct Running {
     stop: watch::Sender<bool>,
     /// Nothing is served there yet; the port is kept so that what `cluster status` shows is this node's.
     _admin_port: TcpSocket,
+    /// The lock on the data directory.
+    _directory: File,
 }
 
 async fn start(config: Arc<Config>) -> Result<Running, ServerError> {
+    // Whatever may be somebody else's is taken before anything is changed.
+    let client_port = client::reserve(&config.listen.to_string()).await.map_err(cannot_start)?;
+    let admin_port = client::reserve(&config.admin_listen.to_string()).await.map_err(cannot_start)?;
+    let directory = storage::lock(&config.data_dir)?;
     if config.rejoin {
         set_aside(&config.data_dir)?;
     }
@@ -182,8 +188,6 @@ async fn start(config: Arc<Config>) -> Result<Running, ServerError> {
             tracing::error!(%error, "the peer listener ended");
         }
     });
-
-    let admin_port = reserve_admin_port(&config).await?;
 
     let client = PeerClient::new(&options);
     if storage.identity().node_id == 0 {
@@ -221,19 +225,8 @@ async fn start(config: Arc<Config>) -> Result<Running, ServerError> {
     tokio::spawn(watch_disk(node.clone(), Arc::clone(&config)));
     let present = Member { node_id: own.node_id, incarnation: own.incarnation, addresses, level: LEVEL };
     tokio::spawn(announce(node.clone(), peers, present));
-    let clients = ClientServer::bind(config, node.clone(), metrics, stopped).await.map_err(cannot_start)?;
-    Ok(Running { node, clients, stop, _admin_port: admin_port })
-}
-
-/// Binds the admin port without listening: connections are refused.
-async fn reserve_admin_port(config: &Config) -> Result<TcpSocket, ServerError> {
-    let taken = |error: std::io::Error| cannot_start(format!("cannot listen on {}: {}", config.admin_listen, plain(&error)));
-    let address = tokio::net::lookup_host(config.admin_listen.to_string()).await.map_err(taken)?.next();
-    let address = address.ok_or_else(|| cannot_start(format!("{} has no address", config.admin_listen)))?;
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.map_err(taken)?;
-    socket.set_reuseaddr(true).map_err(taken)?;
-    socket.bind(address).map_err(taken)?;
-    Ok(socket)
+    let clients = ClientServer::listen(client_port, config, node.clone(), metrics, stopped).map_err(cannot_start)?;
+    Ok(Running { node, clients, stop, _admin_port: admin_port, _directory: directory })
 }
 
 fn plain(error: &std::io::Error) -> String {

@@ -41,6 +41,7 @@ fn bad_options_are_refused_in_one_line() {
     check_refused(&["server", "--peer-listen", "0.0.0.0:16379"], 1, &["peer-listen"]);
     check_refused(&["server", "--config", "/no/such/file.toml"], 1, &["/no/such/file.toml"]);
     check_refused(&["server", "--bootstrap", "--join", "127.0.0.1:1"], 1, &["bootstrap", "join"]);
+    check_refused(&["server", "--rejoin"], 1, &["rejoin", "join"]);
 }
 
 #[test]
@@ -60,25 +61,30 @@ fn a_second_process_on_a_directory_is_refused() {
     let node = Node::alone(&[]);
     let addresses = ["--listen", "--peer-listen", "--admin-listen"].map(|flag| (flag, reserve().to_string()));
     let line = line_with(&node, &addresses);
-    let line: Vec<&str> = line.iter().map(String::as_str).collect();
-    check_refused(&line, 1, &[&node.dir().display().to_string()]);
-    node.client().set("k", "the first one goes on");
+    let dir = node.dir().display().to_string();
+    let join = reserve().to_string();
+    for more in [&[][..], &["--rejoin", "--join", &join]] {
+        let line: Vec<&str> =
+            line.iter().map(String::as_str).filter(|arg| more.is_empty() || *arg != "--bootstrap").chain(more.iter().copied()).collect();
+        check_refused(&line, 1, &[&dir, "another process"]);
+        node.client().set("k", "the first one goes on");
+    }
 }
 
 #[test]
 fn taken_ports_are_named() {
     let node = Node::alone(&[]);
-    let dir = TestDir::new();
-    let fresh = || ("--data-dir", dir.join("node").display().to_string());
     for taken in ["--listen", "--peer-listen", "--admin-listen"] {
         let listener = TcpListener::bind(reserve()).expect("a reserved port is free");
         let address = listener.local_addr().expect("it is bound").to_string();
-        let mut replaced = vec![fresh(), (taken, address.clone())];
+        let dir = TestDir::new();
+        let mut replaced = vec![("--data-dir", dir.join("node").display().to_string()), (taken, address.clone())];
         let rest = ["--listen", "--peer-listen", "--admin-listen"].into_iter().filter(|flag| *flag != taken);
         replaced.extend(rest.map(|flag| (flag, reserve().to_string())));
         let line = line_with(&node, &replaced);
         let line: Vec<&str> = line.iter().map(String::as_str).collect();
         check_refused(&line, 1, &[&address, "in use"]);
+        assert!(taken == "--peer-listen" || !dir.join("node").exists(), "nothing was founded");
     }
 }
 

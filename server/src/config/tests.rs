@@ -57,7 +57,7 @@ fn every_option_is_reached_by_flag_variable_and_file_and_lands_in_a_typed_field(
     for spec in OPTIONS.iter().filter(|spec| spec.change != Change::Never) {
         let value = sample(spec);
         let shown_value = if spec.kind == Kind::Secret { "(hidden)" } else { &value };
-        let needed: &[&str] = if spec.name == "bootstrap-expect" { &["--join", "a:1"] } else { &[] };
+        let needed: &[&str] = if ["bootstrap-expect", "rejoin"].contains(&spec.name) { &["--join", "a:1"] } else { &[] };
         let flag = format!("--{}={value}", spec.name);
         let flags: Vec<&str> = needed.iter().copied().chain([flag.as_str()]).collect();
         let variable = spec.variable();
@@ -114,7 +114,9 @@ fn what_is_for_one_start_is_taken_as_a_flag_only() {
     check(Input { file: "rejoin = true", ..Input::default() }, &format!("FILE: rejoin: {why}"));
     // A flag does not make it right.
     check(Input { file: "rejoin = false", flags: &["--rejoin"], variables: &[] }, &format!("FILE: rejoin: {why}"));
-    assert!(load(Input { variables: &[("REDRAFT_REJOIN", "")], flags: &["--rejoin"], file: "" }).expect("allowed").rejoin);
+    let flags = ["--rejoin", "--join=a:1"];
+    assert!(load(Input { variables: &[("REDRAFT_REJOIN", "")], flags: &flags, file: "" }).expect("allowed").rejoin);
+    check(Input { flags: &["--rejoin"], ..Input::default() }, "--rejoin: there is no cluster to come back to: give join");
 }
 
 #[test]

@@ -6,7 +6,7 @@
 //! complete until the log was replaced as well. A start finishes what a marker says.
 //! Node records stand under group 0 in both engines; records are Protocol Buffers.
 
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -148,6 +148,23 @@ pub struct StorageOptions {
     pub block_cache_bytes: usize,
     /// Memtables of `data/`, in bytes.
     pub memtable_bytes: usize,
+}
+
+/// Makes a data directory, if there is none, and locks it for as long as the file that is returned is open: the engines lock what is theirs,
+/// but not against being moved away.
+/// # Errors
+/// `Engine` with `Locked` when another process has it, else `Directory`.
+pub fn lock(dir: &Path) -> Result<File, StorageError> {
+    let in_dir = |source| StorageError::Directory { path: dir.to_owned(), source };
+    fs::create_dir_all(dir).map_err(in_dir)?;
+    let directory = File::open(dir).map_err(in_dir)?;
+    match directory.try_lock() {
+        Ok(()) => Ok(directory),
+        Err(TryLockError::WouldBlock) => {
+            Err(StorageError::Engine { path: dir.to_owned(), source: EngineError::Locked { path: dir.to_owned() } })
+        }
+        Err(TryLockError::Error(error)) => Err(in_dir(error)),
+    }
 }
 
 /// An open data directory.

@@ -102,40 +102,42 @@ pub struct ClientServer {
     shutdown: watch::Receiver<bool>,
 }
 
-/// Opens a port.
+/// Takes a port, on which nobody can connect before somebody listens.
 /// # Errors
 /// `ListenError`, also when the host has no address.
-async fn listen(address: &str) -> Result<TcpListener, ListenError> {
+pub async fn reserve(address: &str) -> Result<TcpSocket, ListenError> {
     let failed = |source| ListenError { address: address.to_owned(), source };
     let mut last = io::Error::new(io::ErrorKind::AddrNotAvailable, "the host has no address");
     for candidate in tokio::net::lookup_host(address).await.map_err(failed)? {
         match bind_socket(candidate) {
-            Ok(listener) => return Ok(listener),
+            Ok(socket) => return Ok(socket),
             Err(error) => last = error,
         }
     }
     Err(failed(last))
 }
 
-fn bind_socket(address: std::net::SocketAddr) -> io::Result<TcpListener> {
+fn bind_socket(address: std::net::SocketAddr) -> io::Result<TcpSocket> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     // A restarted node takes its port back although connections of its former life are in TIME_WAIT.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
-    socket.listen(BACKLOG)
+    Ok(socket)
 }
 
 impl ClientServer {
-    /// Opens the port for clients; `serve` begins to accept them. `shutdown` becoming true, or its sender going away, ends `serve`.
+    /// Listens on the port that was reserved for clients; `serve` begins to accept them. `shutdown` becoming true, or its sender going away,
+    /// ends `serve`.
     /// # Errors
     /// `ListenError`.
-    pub async fn bind(
+    pub fn listen(
+        port: TcpSocket,
         config: Arc<Config>,
         node: NodeHandle,
         metrics: Arc<Metrics>,
         shutdown: watch::Receiver<bool>,
     ) -> Result<Self, ListenError> {
-        let listener = listen(&config.listen.to_string()).await?;
+        let listener = port.listen(BACKLOG).map_err(|source| ListenError { address: config.listen.to_string(), source })?;
         let server = ServerFacts { run_id: random_id(), port: config.listen.port(), started: Instant::now() };
         let run_limits = RunLimits { bytes_max: config.max_entry_bytes, commands_max: config.max_entry_commands };
         let services = Services {
@@ -248,15 +250,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_taken_port_is_named() {
-        let first = listen("127.0.0.1:0").await.expect("some port is free");
+        let first = reserve("127.0.0.1:0").await.map(|port| port.listen(1).expect("it is ours")).expect("some port is free");
         let port = first.local_addr().expect("it is bound").port();
-        let error = listen(&format!("127.0.0.1:{port}")).await.expect_err("the port is taken");
+        let error = reserve(&format!("127.0.0.1:{port}")).await.expect_err("the port is taken");
         assert_eq!(error.to_string(), format!("cannot listen on 127.0.0.1:{port}: address in use"));
     }
 
     #[tokio::test]
     async fn a_foreign_address_is_named() {
-        let error = listen("203.0.113.7:7001").await.expect_err("a documentation address is nobody's");
+        let error = reserve("203.0.113.7:7001").await.expect_err("a documentation address is nobody's");
         assert_eq!(error.to_string(), "cannot listen on 203.0.113.7:7001: no interface of this machine has the address");
     }
 
