@@ -246,7 +246,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         kind: milliseconds(10, 600_000),
         default: "500",
         change: Change::AtStart,
-        text: "How far a leader's clock may be from the median of the group before it stops to trust it and hands leadership over.",
+        text: "How far a leader's clock may be from the median of its peers, of two at least, before it stamps by theirs and hands leadership over.",
     },
     OptionSpec {
         name: "max-entry-bytes",

@@ -50,7 +50,7 @@ pub struct Skew {
     peers: BTreeMap<u64, Observed>,
 }
 
-/// A peer's wall time minus ours, as its frames have it.
+/// A peer's wall time minus our monotonic time, as its frames have it: a step of our own wall clock leaves these as they are.
 #[derive(Clone, Copy, Debug)]
 struct Observed {
     /// The largest of the present period, when that began, and of how many frames.
@@ -64,10 +64,23 @@ struct Observed {
 /// A period lasts at least so long and has at least so many frames.
 const SKEW_PERIOD_MS: u64 = 2_000;
 const SKEW_FRAMES_MIN: u32 = 3;
-/// A difference that was not seen again for so long counts no more.
+/// What was not seen again for so long counts no more.
 const SKEW_MEMORY_MS: u64 = 10_000;
 /// Peers it takes to doubt our own clock: with one alone, both would.
 const SKEW_PEERS_MIN: usize = 2;
+
+impl Observed {
+    /// What a whole period says.
+    fn judged(&self, now: Now) -> Option<i64> {
+        self.judged.filter(|(_, at)| now.mono_ms.saturating_sub(*at) <= SKEW_MEMORY_MS).map(|(largest, _)| largest)
+    }
+
+    /// That, or what the few frames so far say.
+    fn guessed(&self, now: Now) -> Option<i64> {
+        let is_present = now.mono_ms.saturating_sub(self.since_mono_ms) <= SKEW_MEMORY_MS;
+        self.judged(now).or_else(|| is_present.then_some(self.largest))
+    }
+}
 
 impl Skew {
     /// A frame of a peer has come in; `wall_ms` is 0 when it carries no time.
@@ -75,11 +88,13 @@ impl Skew {
         if wall_ms == 0 {
             return;
         }
-        let difference = i64::try_from(wall_ms).unwrap_or(i64::MAX).saturating_sub_unsigned(now.wall_ms);
+        let difference = i64::try_from(wall_ms).unwrap_or(i64::MAX).saturating_sub_unsigned(now.mono_ms);
         let fresh = |judged| Observed { largest: difference, since_mono_ms: now.mono_ms, frames: 1, judged };
         let observed = self.peers.entry(peer).or_insert_with(|| fresh(None));
-        let is_over = now.mono_ms.saturating_sub(observed.since_mono_ms) >= SKEW_PERIOD_MS && observed.frames >= SKEW_FRAMES_MIN;
-        if is_over {
+        let age_ms = now.mono_ms.saturating_sub(observed.since_mono_ms);
+        if age_ms > SKEW_MEMORY_MS {
+            *observed = fresh(None);
+        } else if age_ms >= SKEW_PERIOD_MS && observed.frames >= SKEW_FRAMES_MIN {
             *observed = fresh(Some((observed.largest, now.mono_ms)));
         } else {
             observed.largest = observed.largest.max(difference);
@@ -87,19 +102,29 @@ impl Skew {
         }
     }
 
-    /// What to add to our wall clock to get the median of the peers' clocks, if that is more than `max_ms`.
+    /// What to add to our wall clock to get the median of the peers' clocks, if that is more than `max_ms`: for stamps, which a new leader
+    /// gives before it has heard its peers for long. A correction that is too low, after a pause, does no harm to them: they never fall.
     #[must_use]
     pub fn correction(&self, max_ms: u64, now: Now) -> Option<i64> {
-        let judged = self.peers.values().filter_map(|observed| observed.judged);
-        let recent = judged.filter(|(_, at)| now.mono_ms.saturating_sub(*at) <= SKEW_MEMORY_MS);
-        let mut differences: Vec<i64> = recent.map(|(difference, _)| difference).collect();
+        self.median(now, |observed| observed.guessed(now)).filter(|median| median.unsigned_abs() > max_ms)
+    }
+
+    /// Whether our wall clock is off by more than `max_ms`.
+    #[must_use]
+    pub fn is_off(&self, max_ms: u64, now: Now) -> bool {
+        self.median(now, |observed| observed.judged(now)).is_some_and(|median| median.unsigned_abs() > max_ms)
+    }
+
+    /// The median of the peers' wall clocks minus ours.
+    fn median(&self, now: Now, difference: impl Fn(&Observed) -> Option<i64>) -> Option<i64> {
+        let ours = i64::try_from(now.wall_ms).unwrap_or(i64::MAX).saturating_sub_unsigned(now.mono_ms);
+        let mut differences: Vec<i64> = self.peers.values().filter_map(difference).map(|theirs| theirs.saturating_sub(ours)).collect();
         if differences.len() < SKEW_PEERS_MIN {
             return None;
         }
         // Of two, the nearer one: a single wrong peer must not make this node doubt itself.
         differences.sort_unstable_by_key(|difference| difference.unsigned_abs());
-        let median = differences[(differences.len() - 1) / 2];
-        (median.unsigned_abs() > max_ms).then_some(median)
+        Some(differences[(differences.len() - 1) / 2])
     }
 }
 
@@ -122,7 +147,10 @@ mod tests {
     #[test]
     fn a_clock_is_off_when_it_differs_from_most_peers() {
         let mut skew = Skew::default();
-        let check = |skew: &Skew, mono_ms, expected: Option<i64>| assert_eq!(skew.correction(500, at(mono_ms)), expected);
+        let check = |skew: &Skew, mono_ms, expected: Option<i64>| {
+            assert_eq!(skew.correction(500, at(mono_ms)), expected);
+            assert_eq!(skew.is_off(500, at(mono_ms)), expected.is_some());
+        };
         check(&skew, 10_000, None);
         observe(&mut skew, 2, 10_000, 900_000, 0);
         check(&skew, 12_000, None);
@@ -135,21 +163,41 @@ mod tests {
     }
 
     #[test]
+    fn a_step_of_the_own_clock_shows_at_once() {
+        let mut skew = Skew::default();
+        [2, 3].into_iter().for_each(|peer| observe(&mut skew, peer, 10_000, 0, 0));
+        for step_ms in [-600_000, 600_000] {
+            let stepped = Now { wall_ms: at(12_100).wall_ms.saturating_add_signed(step_ms), mono_ms: 12_100 };
+            assert_eq!(skew.correction(500, stepped), Some(-step_ms));
+            assert!(skew.is_off(500, stepped));
+        }
+    }
+
+    #[test]
+    fn a_new_leader_stamps_by_the_first_frames_and_resigns_by_a_whole_period() {
+        let mut skew = Skew::default();
+        [2, 3].into_iter().for_each(|peer| skew.observe(peer, at(10_000).wall_ms - 900_000, at(10_000)));
+        assert_eq!(skew.correction(500, at(10_000)), Some(-900_000));
+        assert!(!skew.is_off(500, at(10_000)));
+        // What was seen long ago says nothing.
+        [2, 3].into_iter().for_each(|peer| skew.observe(peer, at(50_000).wall_ms, at(50_000)));
+        assert_eq!(skew.correction(500, at(50_000)), None);
+    }
+
+    #[test]
     fn frames_that_waited_say_nothing_about_a_clock() {
         let mut skew = Skew::default();
-        for peer in [2, 3] {
-            observe(&mut skew, peer, 10_000, 0, 1);
-        }
+        [2, 3].into_iter().for_each(|peer| observe(&mut skew, peer, 10_000, 0, 1));
         // This process stood still; what was sent meanwhile is taken in at once, and then what is sent now.
-        let resumed = 20_000;
+        let resumed = 18_000;
         for peer in [2, 3] {
-            for sent in (12_000..resumed).step_by(100) {
+            for sent in (12_100..resumed).step_by(100) {
                 skew.observe(peer, at(sent).wall_ms, at(resumed));
-                assert_eq!(skew.correction(500, at(resumed)), None);
+                assert!(!skew.is_off(500, at(resumed)));
             }
             observe(&mut skew, peer, resumed, 0, 1);
         }
-        assert_eq!(skew.correction(500, at(resumed + SKEW_PERIOD_MS)), None);
+        assert!(!skew.is_off(500, at(resumed + SKEW_PERIOD_MS)));
     }
 
     #[test]

@@ -231,7 +231,7 @@ impl Core {
 
     /// A leader whose wall clock is off by more than `clock-skew-max` hands leadership over.
     fn resign_if_skewed(&mut self) {
-        let is_skewed = self.skew.correction(self.config.clock_skew_max_ms, self.now).is_some();
+        let is_skewed = self.skew.is_off(self.config.clock_skew_max_ms, self.now);
         if is_skewed && self.group.is_leader() && !self.group.is_transferring() {
             tracing::warn!("this leader's clock is far from those of its peers; handing leadership over");
             self.resign();

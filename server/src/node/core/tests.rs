@@ -458,3 +458,18 @@ fn increments_are_executed_once_and_reads_see_what_was_acknowledged() {
     }
     assert!(snapshots > 0 && unknown > 0, "the faults had their effects: {snapshots} snapshots, {unknown} unknown outcomes");
 }
+
+#[test]
+fn a_snapshot_without_its_files_is_not_installed() {
+    let mut simulation = Simulation::new(1);
+    let life = simulation.life(1).expect("alive");
+    let mut message = Message { from: 2, to: 1, term: 99, ..Message::default() };
+    message.set_msg_type(MessageType::MsgSnapshot);
+    let metadata = message.mut_snapshot().mut_metadata();
+    (metadata.index, metadata.term) = (1_000, 99);
+    metadata.mut_conf_state().voters = vec![1, 2, 3];
+    let bytes = message.write_to_bytes().expect("a small message").into();
+    life.core.frame(2, Frame { group: GROUP.0, wall_ms: 0, body: Some(Body::Raft(bytes)) });
+    assert!(!life.core.effects().iter().any(|effect| matches!(effect, Effect::Install(_))));
+    assert!(life.core.group().term() < 99);
+}
