@@ -68,7 +68,7 @@ impl LogWriter {
             }
         }
         let io = |error: std::io::Error| EngineError::Io(error.to_string());
-        if let Some(position) = tasks.iter().filter_map(cut_to).min_by_key(|position| position.index) {
+        if let Some(position) = kept(tasks) {
             self.high_water.lower(position).map_err(io)?;
         }
         if !batch.changes.is_empty() {
@@ -84,13 +84,16 @@ impl LogWriter {
     }
 }
 
-/// Where the log ends at least, whether or not a task that cuts it is carried out. A crash may come in between, so the end of what the task
-/// writes would be too high a mark.
-fn cut_to(task: &LogTask) -> Option<LogPosition> {
-    let LogTask::Persist(persist) = task else { return None };
+/// Where the log still ends at least if a crash comes before tasks that cut it are carried out, or in their middle; none if none of them
+/// cuts. What they write may be lost, whether it replaces something or not.
+fn kept(tasks: &[LogTask]) -> Option<LogPosition> {
+    let persists = || tasks.iter().filter_map(|task| if let LogTask::Persist(persist) = task { Some(persist) } else { None });
+    if !persists().any(|persist| persist.stale_to > 0 || persist.reset.is_some()) {
+        return None;
+    }
     let before = |entry: &Entry| LogPosition { index: entry.index - 1, term: entry.term };
     // A reset follows a marker in `data/`, with which a start finishes it.
-    persist.reset.or_else(|| persist.entries.first().filter(|_| persist.stale_to > 0).map(before))
+    persists().filter_map(|persist| persist.reset.or_else(|| persist.entries.first().map(before))).min_by_key(|position| position.index)
 }
 
 #[cfg(test)]
@@ -98,18 +101,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_mark_of_a_log_that_is_cut_lies_before_the_cut() {
+    fn the_mark_of_a_log_that_is_cut_lies_before_all_that_is_written_with_it() {
         let persist = |indexes: std::ops::RangeInclusive<u64>, stale_to| {
             let entries = indexes.map(|index| Entry { index, term: 3, ..Entry::default() }).collect();
             Persist { entries, stale_to, ..Persist::default() }
         };
-        let check = |persist: Persist, expected: Option<u64>| {
-            assert_eq!(cut_to(&LogTask::Persist(persist)).map(|position| position.index), expected);
+        let check = |persists: Vec<Persist>, expected: Option<u64>| {
+            let tasks: Vec<_> = persists.into_iter().map(LogTask::Persist).collect();
+            assert_eq!(kept(&tasks).map(|position| position.index), expected);
         };
-        check(persist(96..=120, 0), None);
-        check(persist(91..=95, 100), Some(90));
+        check(vec![persist(96..=120, 0)], None);
+        check(vec![persist(91..=95, 100)], Some(90));
+        check(vec![persist(91..=95, 100), persist(96..=120, 0)], Some(90));
+        check(vec![persist(90..=100, 0), persist(96..=97, 100)], Some(89));
         let reset = Some(LogPosition { index: 70, term: 2 });
-        check(Persist { reset, ..persist(71..=75, 0) }, Some(70));
-        assert!(cut_to(&LogTask::Truncate(1, LogPosition { index: 9, term: 1 })).is_none());
+        check(vec![Persist { reset, ..persist(71..=75, 0) }], Some(70));
+        assert!(kept(&[LogTask::Truncate(1, LogPosition { index: 9, term: 1 })]).is_none());
     }
 }
