@@ -1,7 +1,7 @@
 //! The server as a whole: opens the data directory, finds the node's cluster, starts the node and its listeners, and stops them in order.
 //! Stopping (SIGTERM, SIGINT): hand leadership over, stop reading from clients, answer what was read, then end.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -70,6 +70,14 @@ fn cannot_start(error: impl std::fmt::Display) -> ServerError {
     ServerError::CannotStart(error.to_string())
 }
 
+impl From<client::ListenError> for ServerError {
+    fn from(error: client::ListenError) -> Self {
+        // Descriptors that are used up may be free again.
+        let may_pass = shell::may_pass(&EngineError::Io(error.source.to_string()));
+        if may_pass { Self::MayPass(error.to_string()) } else { cannot_start(error) }
+    }
+}
+
 impl From<StorageError> for ServerError {
     fn from(error: StorageError) -> Self {
         let text = error.to_string();
@@ -121,7 +129,7 @@ async fn serve(config: Arc<Config>) -> Result<(), ServerError> {
     let data_dir = config.data_dir.clone();
     let started = start(Arc::clone(&config));
     tokio::pin!(stop_signal);
-    let Running { node, clients, stop, _admin_port, _directory } = tokio::select! {
+    let Running { node, clients, stop, _admin_port } = tokio::select! {
         running = started => running?,
         () = &mut stop_signal => return Ok(()),
     };
@@ -152,15 +160,20 @@ struct Running {
     stop: watch::Sender<bool>,
     /// Nothing is served there yet; the port is kept so that what `cluster status` shows is this node's.
     _admin_port: TcpSocket,
-    /// The lock on the data directory.
-    _directory: File,
 }
 
 async fn start(config: Arc<Config>) -> Result<Running, ServerError> {
     // Whatever may be somebody else's is taken before anything is changed.
-    let client_port = client::reserve(&config.listen.to_string()).await.map_err(cannot_start)?;
-    let admin_port = client::reserve(&config.admin_listen.to_string()).await.map_err(cannot_start)?;
-    let directory = storage::lock(&config.data_dir)?;
+    let client_port = client::reserve(&config.listen.to_string()).await?;
+    let admin_port = client::reserve(&config.admin_listen.to_string()).await?;
+    storage::lock(&config.data_dir)?;
+    let options = PeerOptions::from_config(&config);
+    let gate = Gate::default();
+    let (peer_events, peer_received) = mpsc::channel(PEER_EVENTS_MAX);
+    let peer_listen = config.peer_listen.to_string();
+    let peer_server = PeerServer::bind(&peer_listen, options.clone(), gate.clone(), peer_events.clone())
+        .await
+        .map_err(|source| client::ListenError { address: peer_listen.clone(), source })?;
     if config.rejoin {
         set_aside(&config.data_dir)?;
     }
@@ -175,12 +188,6 @@ async fn start(config: Arc<Config>) -> Result<Running, ServerError> {
         peer: config.advertise_peer.to_string(),
         admin: config.advertise_admin.to_string(),
     };
-    let options = PeerOptions::from_config(&config);
-    let gate = Gate::default();
-    let (peer_events, peer_received) = mpsc::channel(PEER_EVENTS_MAX);
-    let taken = |error: std::io::Error| cannot_start(format!("cannot listen on {}: {}", config.peer_listen, plain(&error)));
-    let peer_server =
-        PeerServer::bind(config.peer_listen.to_string(), options.clone(), gate.clone(), peer_events.clone()).await.map_err(taken)?;
     let (stop, stopped) = watch::channel(false);
     tokio::spawn(async move {
         // Peers are served until the process ends: they need this node's log until its clients are answered.
@@ -225,15 +232,8 @@ async fn start(config: Arc<Config>) -> Result<Running, ServerError> {
     tokio::spawn(watch_disk(node.clone(), Arc::clone(&config)));
     let present = Member { node_id: own.node_id, incarnation: own.incarnation, addresses, level: LEVEL };
     tokio::spawn(announce(node.clone(), peers, present));
-    let clients = ClientServer::listen(client_port, config, node.clone(), metrics, stopped).map_err(cannot_start)?;
-    Ok(Running { node, clients, stop, _admin_port: admin_port, _directory: directory })
-}
-
-fn plain(error: &std::io::Error) -> String {
-    match error.kind() {
-        std::io::ErrorKind::AddrInUse => "address in use".to_owned(),
-        _ => error.to_string(),
-    }
+    let clients = ClientServer::listen(client_port, config, node.clone(), metrics, stopped)?;
+    Ok(Running { node, clients, stop, _admin_port: admin_port })
 }
 
 /// A node that comes back as a new one keeps nothing, but its old data stay until somebody deletes them.

@@ -248,7 +248,7 @@ fn stop_with(exit_code: u8, reason: &str) -> ! {
 
 /// Whether an engine's failure may be gone when the node is started next. If not, what is on the disk cannot be trusted, or an operator has
 /// to look first. Engines tell the cause as text alone.
-pub(super) fn may_pass(error: &EngineError) -> bool {
+pub(crate) fn may_pass(error: &EngineError) -> bool {
     match error {
         EngineError::Io(text) => {
             error.is_disk_full() || (!is_failed_sync(error) && PASSING_FAILURES.iter().any(|cause| text.contains(cause)))

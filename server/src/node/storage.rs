@@ -150,16 +150,19 @@ pub struct StorageOptions {
     pub memtable_bytes: usize,
 }
 
-/// Makes a data directory, if there is none, and locks it for as long as the file that is returned is open: the engines lock what is theirs,
-/// but not against being moved away.
+/// Makes a data directory, if there is none, and locks it for the life of this process: the engines lock what is theirs, but not against being
+/// moved away, and threads use them until the very end.
 /// # Errors
 /// `Engine` with `Locked` when another process has it, else `Directory`.
-pub fn lock(dir: &Path) -> Result<File, StorageError> {
+pub fn lock(dir: &Path) -> Result<(), StorageError> {
     let in_dir = |source| StorageError::Directory { path: dir.to_owned(), source };
     fs::create_dir_all(dir).map_err(in_dir)?;
     let directory = File::open(dir).map_err(in_dir)?;
     match directory.try_lock() {
-        Ok(()) => Ok(directory),
+        Ok(()) => {
+            std::mem::forget(directory);
+            Ok(())
+        }
         Err(TryLockError::WouldBlock) => {
             Err(StorageError::Engine { path: dir.to_owned(), source: EngineError::Locked { path: dir.to_owned() } })
         }

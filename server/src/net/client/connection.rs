@@ -250,6 +250,7 @@ impl Connection {
         }
         if spec.is_write() && args.iter().map(Bytes::len).sum::<usize>() > WRITE_BYTES_MAX {
             metrics.rejected(spec);
+            metrics.add(Metric::NotExecutedReplies, 1);
             return Err(CommandError::WriteTooLarge.into());
         }
         let checked = match spec.handler {

@@ -102,7 +102,8 @@ pub struct ClientServer {
     shutdown: watch::Receiver<bool>,
 }
 
-/// Takes a port, on which nobody can connect before somebody listens.
+/// Takes a port, on which nobody can connect before it is listened on. A server that listens there already is noticed now, one that comes in
+/// between when we listen.
 /// # Errors
 /// `ListenError`, also when the host has no address.
 pub async fn reserve(address: &str) -> Result<TcpSocket, ListenError> {
