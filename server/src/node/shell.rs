@@ -22,8 +22,8 @@ use tokio::sync::oneshot;
 
 use super::apply_worker::{ApplyTask, ApplyWorker, ClientRun};
 use super::core::{
-    AdminRequest, Applied, Core, CoreConfig, Effect, GROUP, JoinAnswer, Lane, Member, Members, NewRun, Now, ReadId, RequestId, RunId,
-    SnapshotContents, SnapshotId, StateMachine, TrackedRun, read_snapshot_contents,
+    AdminRequest, Applied, Core, CoreConfig, Effect, GATHER_MS, GROUP, JoinAnswer, Lane, Member, Members, NewRun, Now, ReadId, RequestId,
+    RunId, SnapshotContents, SnapshotId, StateMachine, TrackedRun, read_snapshot_contents,
 };
 use super::handle::{Alone, MemberStatus, NodeHandle, NodeStatus, Role, Shared};
 use super::log_writer::{LogTask, LogWriter};
@@ -461,7 +461,8 @@ impl Shell {
             let events = if self.completions.want_applied(self.core.waits_for_apply()) {
                 Vec::new()
             } else {
-                self.events.mailbox.take(self.next_tick, appetite)
+                let gathered = Instant::now() + Duration::from_millis(GATHER_MS);
+                self.events.mailbox.take(if self.core.gathers() { self.next_tick.min(gathered) } else { self.next_tick }, appetite)
             };
             self.turn(events);
         }

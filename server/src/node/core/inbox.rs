@@ -25,6 +25,7 @@ pub(super) struct Inbox {
     last_taken: HashMap<u64, LastTaken>,
     queue: VecDeque<Run>,
     bytes: usize,
+    commands: u64,
 }
 
 impl Inbox {
@@ -34,6 +35,11 @@ impl Inbox {
 
     pub(super) fn is_empty(&self) -> bool {
         self.queue.is_empty()
+    }
+
+    /// How many commands wait.
+    pub(super) fn commands(&self) -> u64 {
+        self.commands
     }
 
     pub(super) fn take(&mut self, Forward { attempt, run }: Forward) {
@@ -49,6 +55,7 @@ impl Inbox {
         }
         self.last_taken.insert(run.node_id, this);
         self.bytes += run.payload.len();
+        self.commands += u64::from(run.commands);
         self.queue.push_back(run);
     }
 
@@ -63,6 +70,7 @@ impl Inbox {
                 break;
             }
             self.bytes -= run.payload.len();
+            self.commands -= u64::from(run.commands);
             runs.extend(self.queue.pop_front());
         }
         runs
@@ -72,6 +80,7 @@ impl Inbox {
     pub(super) fn put_back(&mut self, runs: Vec<Run>) {
         for run in runs.into_iter().rev() {
             self.bytes += run.payload.len();
+            self.commands += u64::from(run.commands);
             self.queue.push_front(run);
         }
     }

@@ -124,6 +124,10 @@ pub enum Effect {
 
 /// Syncs of the log under way before the next proposal waits: batches grow while the disk is busy.
 const SYNCS_IN_FLIGHT_MAX: usize = 1;
+/// While an entry is uncommitted, fewer commands than this wait for more, at most for so long.
+const GATHER_COMMANDS: u64 = 64;
+/// In ms of a clock that counts whole ones: the wait is between this and one less.
+pub const GATHER_MS: u64 = 3;
 /// Committed and unapplied entries, in number, before proposals wait.
 const UNAPPLIED_ENTRIES_MAX: u64 = 256;
 /// Bytes and number of log entries that a start may have to apply again, beyond which the data is synced.
@@ -176,6 +180,8 @@ pub struct Core {
     /// A snapshot that was received and waits until nothing else is under way.
     received: Option<Message>,
     chores_at_ms: u64,
+    /// When runs were proposed last.
+    proposed_at_ms: u64,
 }
 
 impl Core {
@@ -209,6 +215,7 @@ impl Core {
             leader_matches: Vec::new(),
             received: None,
             chores_at_ms: 0,
+            proposed_at_ms: 0,
         };
         // A sole voter has nobody to wait for.
         if core.group.is_sole_voter() {
@@ -505,6 +512,16 @@ impl Core {
             && !self.group.is_transferring()
             && self.group.syncs_in_flight() < SYNCS_IN_FLIGHT_MAX
             && self.group.commit_index() - self.applied.position.index < UNAPPLIED_ENTRIES_MAX
+            && !self.gathers()
+    }
+
+    /// Whether few commands wait while an entry is on its way to a majority. Each entry costs every voter a sync and several messages, so
+    /// they gather for a moment, or until it is committed.
+    #[must_use]
+    pub fn gathers(&self) -> bool {
+        self.group.last_index() > self.group.commit_index()
+            && self.inbox.commands() < GATHER_COMMANDS
+            && self.now.mono_ms < self.proposed_at_ms + GATHER_MS
     }
 
     fn propose_runs(&mut self) {
@@ -515,6 +532,7 @@ impl Core {
                 self.inbox.put_back(envelope.runs);
                 return;
             }
+            self.proposed_at_ms = self.now.mono_ms;
         }
     }
 
