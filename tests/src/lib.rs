@@ -2,7 +2,8 @@
 //! The binary `redraft` is what is tested, as a user would run it: this crate does not link the server, and sees only what a client or an
 //! operator can see. The binary is `REDRAFT_BIN`, or the one beside the running test in cargo's target directory.
 //! `node` runs one node, `cluster` several that form a group, `supervised` those of `redraft cluster`; `network` cuts nodes off from each
-//! other; `load` writes and remembers what was acknowledged, `history` judges whether answers were linearizable.
+//! other; `load` writes and remembers what was acknowledged, `history` judges whether counters were linearizable, `linearizability` whether
+//! any history of commands was.
 //! The harness panics where a test would: nobody could act upon its errors. Every process ends with the value that owns it, and also
 //! when this process is killed.
 
@@ -12,6 +13,7 @@ pub mod client;
 pub mod cluster;
 pub mod dir;
 pub mod history;
+pub mod linearizability;
 pub mod load;
 pub mod network;
 pub mod node;
