@@ -190,8 +190,13 @@ fn put_members(overlay: &mut Overlay<'_>, members: &Members) {
     overlay.put(STATE, state_key(GROUP, "raft/members"), members.encode_to_vec());
 }
 
+/// raft keeps the ids in hash sets, whose order depends on how a node came to its configuration; what is stored must be the same everywhere.
 fn put_configuration(overlay: &mut Overlay<'_>, configuration: &ConfState) {
-    let bytes = configuration.write_to_bytes().expect("a configuration is small");
+    let mut sorted = configuration.clone();
+    for ids in [&mut sorted.voters, &mut sorted.learners, &mut sorted.voters_outgoing, &mut sorted.learners_next] {
+        ids.sort_unstable();
+    }
+    let bytes = sorted.write_to_bytes().expect("a configuration is small");
     overlay.put(STATE, state_key(GROUP, "raft/configuration"), bytes);
 }
 
@@ -563,6 +568,19 @@ mod tests {
         machine.apply(&mut VecDeque::from([entry])).expect("good entry");
         let (_, result) = machine.take_replies().pop().expect("one run");
         result.expect("executed")
+    }
+
+    #[test]
+    fn the_same_configuration_is_stored_as_the_same_bytes() {
+        let engine = MemoryEngine::new(COLUMN_FAMILIES.len());
+        let stored = |voters: &[u64], learners: &[u64]| {
+            let view = engine.view(ViewKind::Latest);
+            let mut overlay = Overlay::new(view.as_ref(), COLUMN_FAMILIES.len());
+            put_configuration(&mut overlay, &ConfState { voters: voters.to_vec(), learners: learners.to_vec(), ..ConfState::default() });
+            overlay.get(STATE, &state_key(GROUP, "raft/configuration")).expect("memory does not fail")
+        };
+        assert_eq!(stored(&[3, 1, 2], &[5, 4]), stored(&[1, 2, 3], &[4, 5]));
+        assert_ne!(stored(&[1, 2, 3], &[4, 5]), stored(&[1, 2, 3], &[4]));
     }
 
     #[test]
