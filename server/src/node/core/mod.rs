@@ -307,6 +307,8 @@ impl Core {
             Some(Body::Forward(forward)) => self.forwarded(from, forward),
             Some(Body::ReadRequest(request)) => self.read_request(from, request),
             Some(Body::ReadReply(reply)) => self.read_reply(from, reply),
+            // Nobody sends it yet.
+            Some(Body::Verify(_)) => {}
             None => {}
         }
     }
