@@ -7,6 +7,7 @@
 //! Every change is made by a `Writer` at one place in the log and depends on nothing but the log. Deadlines are absolute, in
 //! milliseconds since the Unix epoch; a key whose deadline is not after the log's time does not exist.
 
+pub mod digest;
 mod encoding;
 mod position;
 mod reader;
