@@ -185,7 +185,7 @@ pub fn render(sections: &[Section], server: &ServerFacts, moment: &MomentFacts, 
             }),
             Section::Cluster => out.field("cluster_enabled", 0),
             Section::Keyspace => write_keyspace(&mut out, moment),
-            Section::Raft => write_raft(&mut out, status),
+            Section::Raft => write_raft(&mut out, metrics, status),
         }
     }
     out.0
@@ -354,11 +354,13 @@ fn write_keyspace(out: &mut Text, moment: &MomentFacts) {
     }
 }
 
-fn write_raft(out: &mut Text, status: &NodeStatus) {
+fn write_raft(out: &mut Text, metrics: &Metrics, status: &NodeStatus) {
     for (name, value) in raft_fields(status) {
         // Clients make one map of INFO, and take `role` for Redis's.
         out.field(if name == "role" { "raft_role" } else { name }, value);
     }
+    out.field("verify_last_index", metrics.get(Metric::VerifyLastIndex));
+    out.field("verify_mismatches", metrics.get(Metric::VerifyMismatches));
     for member in &status.members {
         let value = format!(
             "listen={},peer={},admin={},voter={},match_index={}",
@@ -506,6 +508,7 @@ mod tests {
             "term:2",
             "raft_role:leader",
             "applied_index:7",
+            "verify_mismatches:0",
             "node4:listen=a:1,peer=a:2,admin=a:3,voter=1,match_index=9",
         ] {
             assert!(text.contains(&format!("\r\n{line}\r\n")), "{line} is missing");

@@ -76,6 +76,10 @@ pub enum Metric {
     NotExecutedReplies,
     /// Commands answered with `outcome unknown`.
     UnknownOutcomeReplies,
+    /// Index as of which this replica's data were digested last.
+    VerifyLastIndex,
+    /// Replicas that this node knows to have other data than they should.
+    VerifyMismatches,
 }
 
 const fn counter(metric: Metric, name: &'static str, unit: &'static str, text: &'static str) -> MetricSpec {
@@ -117,6 +121,13 @@ pub const METRICS: &[MetricSpec] = &[
         "Commands that the group did not execute, for want of a leader or of room.",
     ),
     counter(Metric::UnknownOutcomeReplies, "unknown_outcome_replies", "commands", "Commands answered with outcome unknown."),
+    gauge(Metric::VerifyLastIndex, "verify_last_index", "index", "Log index as of which RAFT VERIFY digested this node's data last."),
+    counter(
+        Metric::VerifyMismatches,
+        "verify_mismatches",
+        "replicas",
+        "Replicas that RAFT VERIFY found to differ, as this node knows by comparing them or by being one.",
+    ),
 ];
 
 const _: () = {
@@ -194,6 +205,11 @@ impl Metrics {
     /// Takes from a gauge.
     pub fn subtract(&self, metric: Metric, count: u64) {
         self.values[metric as usize].fetch_sub(count, Ordering::Relaxed);
+    }
+
+    /// Sets a gauge.
+    pub fn set(&self, metric: Metric, value: u64) {
+        self.values[metric as usize].store(value, Ordering::Relaxed);
     }
 
     /// The value now.

@@ -84,7 +84,9 @@ impl From<StorageError> for ServerError {
         match error {
             error if error.may_pass() => Self::MayPass(text),
             error if error.is_failed_sync() => Self::DoNotRestart(text),
-            StorageError::Mismatch(_) | StorageError::Engine { source: EngineError::Corruption(_), .. } => Self::DoNotRestart(text),
+            StorageError::Mismatch(_)
+            | StorageError::Distrusted { .. }
+            | StorageError::Engine { source: EngineError::Corruption(_), .. } => Self::DoNotRestart(text),
             StorageError::Engine { .. } | StorageError::Directory { .. } => Self::CannotStart(text),
         }
     }

@@ -244,6 +244,8 @@ pub enum RaftQuery {
     Remove(u64),
     /// RAFT TRANSFER.
     Transfer(u64),
+    /// RAFT VERIFY.
+    Verify,
 }
 
 /// What a line of words means, or the text of the error reply: how the tests of the files beside this one parse.

@@ -272,6 +272,18 @@ const RAFT: &[CommandSpec] = &[
         handler: Handler::Node(|args| Ok(NodeCommand::Raft(RaftQuery::Transfer(node_id(&args[2])?)))),
         ..RAFT_ROW
     },
+    CommandSpec {
+        name: "verify",
+        flags: Flags(ADMIN | NOSCRIPT),
+        summary: "Compares all data of all members as of one index; a replica that a majority contradicts stops.",
+        complexity: "O(N) where N is everything that is stored, in the background of each node",
+        deviation: "Replies a map: `index`; `result`, which is `equal`, `differs` (a majority is equal, others are not), `undecided` (there is no \
+                    majority, and nobody stops) or `incomplete` (who was compared is equal, others are missing); `members`, for each a map \
+                    of `node_id`, `state` (`equal`, `differs` or `missing`), `hash`, `cf` and `key`: the column family and the stored key, \
+                    which begins with group and namespace, where its data begin to differ from the others'.",
+        handler: Handler::Node(|_| Ok(NodeCommand::Raft(RaftQuery::Verify))),
+        ..RAFT_ROW
+    },
 ];
 
 const COMMAND_HELP: &[&str] = &[
@@ -320,6 +332,8 @@ const RAFT_HELP: &[&str] = &[
     "    Remove a member for ever.",
     "TRANSFER <node-id>",
     "    Hand leadership to a member.",
+    "VERIFY",
+    "    Compare all data of all members. A replica that a majority contradicts stops.",
     "HELP",
     "    Print this help.",
 ];
@@ -451,6 +465,7 @@ mod tests {
         check("RAFT NODES", raft(RaftQuery::Nodes));
         check("raft remove 3", raft(RaftQuery::Remove(3)));
         check("raft transfer 1", raft(RaftQuery::Transfer(1)));
+        check("raft verify", raft(RaftQuery::Verify));
         check("raft remove 0", Err("ERR node id must be a positive integer"));
         check("raft remove x", Err("ERR node id must be a positive integer"));
         check("raft elect", Err("ERR unknown subcommand 'elect'. Try RAFT HELP."));

@@ -18,6 +18,7 @@ use super::replies::{Answer, Replies};
 use super::request::RunResult;
 use super::shell::{Completions, stop_for, stop_process};
 use super::storage::{self, SnapshotFiles};
+use super::verifier::Verifier;
 use crate::metrics::Metric;
 
 /// A run and the client who waits for its replies.
@@ -47,6 +48,7 @@ pub(super) struct ApplyWorker {
     pub(super) tasks: Receiver<ApplyTask>,
     pub(super) completions: Arc<Completions>,
     shared: Arc<Shared>,
+    verifier: Arc<Verifier>,
     entries: VecDeque<Entry>,
     waiting_for_configuration: bool,
     clients: HashMap<RunId, oneshot::Sender<RunResult>>,
@@ -61,10 +63,11 @@ impl ApplyWorker {
         tasks: Receiver<ApplyTask>,
         completions: Arc<Completions>,
         shared: Arc<Shared>,
+        verifier: Arc<Verifier>,
         replies: Replies,
     ) -> Self {
         let (entries, clients, answers) = (VecDeque::new(), HashMap::new(), Vec::new());
-        Self { machine, data, tasks, completions, shared, entries, waiting_for_configuration: false, clients, answers, replies }
+        Self { machine, data, tasks, completions, shared, verifier, entries, waiting_for_configuration: false, clients, answers, replies }
     }
 
     /// Works until the node is gone.
@@ -104,6 +107,7 @@ impl ApplyWorker {
             }
             ApplyTask::Install(files, position) => {
                 assert!(self.entries.is_empty(), "a snapshot is installed when nothing else is under way");
+                self.verifier.cancel();
                 // Readers would see a mixture: those that have begun finish first, others are told to come again.
                 let whole = self.shared.whole.write().expect("no holder of this lock panics");
                 storage::install(self.data.as_ref(), &files, position)?;
@@ -123,16 +127,20 @@ impl ApplyWorker {
     }
 
     fn apply(&mut self) -> Result<(), Halt> {
-        if !self.waiting_for_configuration && !self.entries.is_empty() {
+        while !self.waiting_for_configuration && !self.entries.is_empty() {
             let reached = self.machine.apply(&mut self.entries)?;
             self.shared.metrics.add(Metric::ExpiredKeys, self.machine.take_purged_keys());
             self.publish();
-            if let Reached::Change(change) = reached {
-                self.waiting_for_configuration = true;
-                // The change has to be durable before it takes effect, and until then the group stands still: what is written by now goes
-                // first, while it still moves.
-                self.data.sync()?;
-                self.completions.change_reached(change);
+            match reached {
+                Reached::End => {}
+                Reached::Verification(entry) => self.verifier.begin(entry),
+                Reached::Change(change) => {
+                    self.waiting_for_configuration = true;
+                    // The change has to be durable before it takes effect, and until then the group stands still: what is written by now
+                    // goes first, while it still moves.
+                    self.data.sync()?;
+                    self.completions.change_reached(change);
+                }
             }
         }
         for (id, result) in self.machine.take_replies() {

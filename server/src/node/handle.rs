@@ -5,6 +5,7 @@ use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
 use raftlog::engine::{Engine, EngineError, ViewKind};
+use raftlog::message::VerifyResult;
 use resp::Reply;
 use tokio::sync::oneshot;
 
@@ -291,6 +292,15 @@ impl NodeHandle {
         let (client, answer) = oneshot::channel();
         self.events.send(Event::Admin(request, client)).await;
         answer.await.unwrap_or(Err(RequestError::Unknown))
+    }
+
+    /// Has the replicas compared, wherever the leader is. Takes as long as the slowest replica needs to read all of its data.
+    /// # Errors
+    /// `NoLeader` when nobody led for long, `TryAgain` when too many wait.
+    pub async fn verify(&self) -> Result<VerifyResult, RequestError> {
+        let (client, answer) = oneshot::channel();
+        self.events.send(Event::Verify(client)).await;
+        answer.await.unwrap_or(Err(RequestError::TryAgain("the node is stopping".into())))
     }
 
     /// A node asks to become a member, or tells its new addresses.

@@ -13,6 +13,7 @@ mod replies;
 mod request;
 pub mod shell;
 pub mod storage;
+mod verifier;
 
 pub use handle::{MemberStatus, NodeHandle, NodeStatus, RaftCommand, Replies, Role};
 pub use peer_record::{PeerProcess, PeerProcesses, PeerRecord, Stopping};

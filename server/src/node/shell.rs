@@ -17,24 +17,26 @@ use raft::eraftpb::{ConfChangeV2, Entry, Message, MessageType, Snapshot};
 use raftlog::engine::{Engine, EngineError, ViewKind};
 use raftlog::group::{Group, GroupConfig};
 use raftlog::log::{LogError, LogPosition, LogStore, Persist};
-use raftlog::message::{Body, Frame};
+use raftlog::message::{Body, Difference, Frame, GroupDigest, Part, VerifyResult};
 use tokio::sync::oneshot;
 
 use super::apply_worker::{ApplyTask, ApplyWorker, ClientRun};
 use super::core::{
-    AdminRequest, Applied, Core, CoreConfig, Effect, GATHER_MS, GROUP, JoinAnswer, Lane, Member, Members, NewRun, Now, ReadId, RequestId,
-    RunId, SnapshotContents, SnapshotId, StateMachine, TrackedRun, read_snapshot_contents,
+    AdminRequest, Applied, COLUMN_FAMILIES, Core, CoreConfig, Divergence, Effect, GATHER_MS, GROUP, JoinAnswer, Lane, Member, Members,
+    NewRun, Now, ReadId, RequestId, RunId, SnapshotContents, SnapshotId, StateMachine, TrackedRun, read_snapshot_contents,
 };
 use super::handle::{Alone, MemberStatus, NodeHandle, NodeStatus, Role, Shared};
 use super::log_writer::{LogTask, LogWriter};
 use super::mailbox::{Appetite, Mailbox};
 use super::replies::{Answer, Replies};
 use super::request::{Request, RunResult};
-use super::storage::{Identity, SnapshotFiles, Storage};
+use super::storage::{self, Identity, SnapshotFiles, Storage};
+use super::verifier::Verifier;
 use crate::config::Config;
 use crate::error::RequestError;
+use crate::keyspace::digest::Detail;
 use crate::keyspace::group_range;
-use crate::metrics::Metrics;
+use crate::metrics::{Metric, Metrics};
 
 /// Exit code of a node that must not be started again by a supervisor.
 pub const EXIT_DO_NOT_RESTART: u8 = 3;
@@ -47,6 +49,8 @@ const PASSING_FAILURES: [&str; 5] =
 const SYNCS: [&str; 3] = ["fsync", "fdatasync", "sync_file_range"];
 /// How long a sender waits before it tries a full mailbox again.
 const FULL_MAILBOX_PAUSE: Duration = Duration::from_millis(1);
+/// Bytes of a key in the log.
+const LOGGED_KEY_BYTES_MAX: usize = 256;
 /// Tasks waiting for a worker; the core waits beyond that.
 const TASKS_MAX: usize = 1 << 14;
 /// Ticks in an election timeout: enough to spread candidates.
@@ -110,6 +114,8 @@ pub enum Event {
     Join(Option<String>, Box<Member>, oneshot::Sender<JoinAnswer>),
     /// An administrator's request.
     Admin(AdminRequest, oneshot::Sender<Result<(), RequestError>>),
+    /// A client wants the replicas to be compared.
+    Verify(oneshot::Sender<Result<VerifyResult, RequestError>>),
     /// Hand leadership over, if there is anybody to take it.
     Resign,
 }
@@ -176,6 +182,10 @@ struct Finished {
     installed: bool,
     change: Option<ConfChangeV2>,
     data_synced: bool,
+    /// The latest verification; without a digest while it is being computed.
+    digest: Option<(LogPosition, Option<GroupDigest>)>,
+    /// The latest closer look.
+    detail: Option<(LogPosition, Part, Detail)>,
 }
 
 impl Completions {
@@ -210,6 +220,21 @@ impl Completions {
 
     pub(super) fn data_synced(&self) {
         self.update(|finished| finished.data_synced = true);
+        self.events.mailbox.wake();
+    }
+
+    /// The digest of a verification, or none when it has only begun. One that was given up may end after the next has begun.
+    pub(super) fn digested(&self, entry: LogPosition, digest: Option<GroupDigest>) {
+        self.update(|finished| {
+            if finished.digest.as_ref().is_none_or(|(known, _)| known.index <= entry.index) {
+                finished.digest = Some((entry, digest));
+            }
+        });
+        self.events.mailbox.wake();
+    }
+
+    pub(super) fn examined(&self, entry: LogPosition, part: Part, detail: Detail) {
+        self.update(|finished| finished.detail = Some((entry, part, detail)));
         self.events.mailbox.wake();
     }
 
@@ -347,8 +372,13 @@ pub fn start(
     });
     let (log_sender, log_tasks) = sync_channel(TASKS_MAX);
     let (apply_sender, apply_tasks) = sync_channel(TASKS_MAX);
-    let writer =
-        LogWriter { engine: log, high_water, tasks: log_tasks, network: Arc::clone(&network), completions: Arc::clone(&completions) };
+    let writer = LogWriter {
+        engine: Arc::clone(&log),
+        high_water,
+        tasks: log_tasks,
+        network: Arc::clone(&network),
+        completions: Arc::clone(&completions),
+    };
     let status = status(&core, &identity, &members);
     let replies = Replies::start();
     let shared = Arc::new(Shared {
@@ -362,7 +392,16 @@ pub fn start(
         config,
         metrics,
     });
-    let worker = ApplyWorker::new(machine, Arc::clone(&data), apply_tasks, Arc::clone(&completions), Arc::clone(&shared), replies.clone());
+    let verifier = Arc::new(Verifier::new(Arc::clone(&shared), Arc::clone(&completions)));
+    let worker = ApplyWorker::new(
+        machine,
+        Arc::clone(&data),
+        apply_tasks,
+        Arc::clone(&completions),
+        Arc::clone(&shared),
+        Arc::clone(&verifier),
+        replies.clone(),
+    );
     let shell = Shell {
         core,
         identity,
@@ -378,15 +417,18 @@ pub fn start(
         completions,
         seen_persisted: 0,
         log: log_sender,
+        log_engine: log,
         apply: apply_sender,
         network,
         data,
         snapshots_dir,
         shared: Arc::clone(&shared),
+        verifier,
         runs: HashMap::new(),
         reads: HashMap::new(),
         joins: HashMap::new(),
         admin: HashMap::new(),
+        verifications: HashMap::new(),
         last_id: 0,
         outgoing: HashMap::new(),
         incoming: Vec::new(),
@@ -398,7 +440,7 @@ pub fn start(
     Ok(NodeHandle::new(events, shared))
 }
 
-fn spawn(name: &str, body: impl FnOnce() + Send + 'static) {
+pub(super) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) {
     thread::Builder::new().name(name.to_owned()).spawn(body).expect("the system has a thread to spare");
 }
 
@@ -434,15 +476,19 @@ struct Shell {
     completions: Arc<Completions>,
     seen_persisted: u64,
     log: SyncSender<LogTask>,
+    /// For a record of the node itself; the log is the writer's.
+    log_engine: Arc<dyn Engine>,
     apply: SyncSender<ApplyTask>,
     network: Arc<dyn Network>,
     data: Arc<dyn Engine>,
     snapshots_dir: PathBuf,
     shared: Arc<Shared>,
+    verifier: Arc<Verifier>,
     runs: HashMap<RunId, (Vec<Request>, oneshot::Sender<RunResult>)>,
     reads: HashMap<ReadId, oneshot::Sender<Result<u64, RequestError>>>,
     joins: HashMap<RequestId, oneshot::Sender<JoinAnswer>>,
     admin: HashMap<RequestId, oneshot::Sender<Result<(), RequestError>>>,
+    verifications: HashMap<RequestId, oneshot::Sender<Result<VerifyResult, RequestError>>>,
     last_id: u64,
     /// Generated snapshots.
     outgoing: HashMap<SnapshotId, SnapshotFiles>,
@@ -552,6 +598,11 @@ impl Shell {
                 self.admin.insert(id, client);
                 self.core.admin(id, request);
             }
+            Event::Verify(client) => {
+                let id = RequestId(self.next_id());
+                self.verifications.insert(id, client);
+                self.core.verify(id);
+            }
             Event::Resign => self.core.resign(),
         }
     }
@@ -585,6 +636,14 @@ impl Shell {
         }
         if finished.data_synced {
             self.core.data_synced();
+        }
+        match finished.digest {
+            Some((entry, Some(digest))) => self.core.digested(entry, digest),
+            Some((entry, None)) => self.core.digest_begun(entry),
+            None => {}
+        }
+        if let Some((entry, part, detail)) = finished.detail {
+            self.core.examined(entry, part, detail.digest, detail.first_key);
         }
     }
 
@@ -654,7 +713,45 @@ impl Shell {
                     drop(client.send(result));
                 }
             }
+            Effect::ExaminePart(entry, part) => self.verifier.examine(entry, part),
+            Effect::AnswerVerify(id, result) => {
+                if let Some(client) = self.verifications.remove(&id) {
+                    drop(client.send(result));
+                }
+            }
+            Effect::Verified(result) => self.record(&result),
+            Effect::StopDiverged(divergence) => self.stop_diverged(&divergence),
         }
+    }
+
+    /// This node has compared the replicas.
+    fn record(&self, result: &VerifyResult) {
+        let index = result.index;
+        for member in &result.members {
+            match &member.difference {
+                None if member.hash.is_empty() => tracing::warn!(index, node_id = member.node_id, "a replica was not compared"),
+                None => {}
+                Some(difference) => {
+                    self.shared.metrics.add(Metric::VerifyMismatches, 1);
+                    let place = place(difference);
+                    tracing::error!(index, node_id = member.node_id, has_majority = result.has_majority, "a replica differs {place}");
+                }
+            }
+        }
+        tracing::info!(index, members = result.members.len(), "the replicas were compared");
+    }
+
+    fn stop_diverged(&self, Divergence { index, difference }: &Divergence) -> ! {
+        self.shared.metrics.add(Metric::VerifyMismatches, 1);
+        let place = place(difference);
+        let reason = format!("as of index {index} its data differ from those of a majority {place}");
+        // A start must not serve these data either. If that cannot be written, the next verification finds them again.
+        if let Err(error) = storage::distrust(self.log_engine.as_ref(), &reason) {
+            tracing::error!(%error, "cannot record that this node is not to be trusted");
+        }
+        stop_process(&format!(
+            "this node cannot be trusted: {reason}; redraft server --rejoin makes it a new one that gets its data from its peers"
+        ));
     }
 
     fn persist(&mut self, mut persist: Persist) {
@@ -733,6 +830,19 @@ impl Shell {
 
     fn publish_status(&self) {
         *self.shared.status.write().expect("no holder of this lock panics") = Arc::new(status(&self.core, &self.identity, &self.members));
+    }
+}
+
+/// Where data differ, for the log: keys are escaped, and long ones shortened.
+fn place(Difference { family, key }: &Difference) -> String {
+    let family = usize::try_from(*family).ok().and_then(|at| COLUMN_FAMILIES.get(at)).unwrap_or(&"?");
+    match key {
+        None => format!("in column family {family}"),
+        Some(key) => {
+            let shown = &key[..key.len().min(LOGGED_KEY_BYTES_MAX)];
+            let more = if shown.len() < key.len() { "..." } else { "" };
+            format!("in column family {family}, first at key \"{}{more}\"", shown.escape_ascii())
+        }
     }
 }
 

@@ -111,6 +111,14 @@ pub enum StorageError {
     /// The engines are of different nodes, or one of them is gone.
     #[error("log/ and data/ in {0} do not belong together; this node cannot be trusted, start it with --rejoin to come back as a new one")]
     Mismatch(PathBuf),
+    /// An earlier life of this node has stopped for good.
+    #[error("the node in {path} cannot be trusted: {reason}; start it with --rejoin to come back as a new one")]
+    Distrusted {
+        /// The data directory.
+        path: PathBuf,
+        /// What was found out.
+        reason: String,
+    },
 }
 
 impl StorageError {
@@ -136,7 +144,7 @@ impl StorageError {
         match self {
             Self::Directory { source, .. } => kind(&EngineError::Io(source.to_string())),
             Self::Engine { source, .. } => kind(source),
-            Self::Mismatch(_) => false,
+            Self::Mismatch(_) | Self::Distrusted { .. } => false,
         }
     }
 }
@@ -216,6 +224,9 @@ impl Storage {
         let mut storage =
             Self { dir: dir.to_owned(), log: Arc::new(log), data: Arc::new(data), high_water, high_water_mark, identity, boot: 0 };
         storage.identify(random)?;
+        if let Some(reason) = storage.read::<String>(storage.log.as_ref(), LOG_CF, "node/distrust")? {
+            return Err(StorageError::Distrusted { path: dir.to_owned(), reason });
+        }
         storage.finish_install()?;
         storage.count_boot()?;
         Ok(storage)
@@ -432,6 +443,13 @@ pub(super) fn read_peers(log: &dyn Engine) -> Result<PeerProcesses, EngineError>
 /// The engine's.
 pub(super) fn persist_peers(log: &dyn Engine, peers: &PeerProcesses) -> Result<(), EngineError> {
     put_synced(log, LOG_CF, "node/peers", Some(peers.encode_to_vec()))
+}
+
+/// Records, durably, that this node must never be started again as it is, and why.
+/// # Errors
+/// The engine's.
+pub(super) fn distrust(log: &dyn Engine, reason: &str) -> Result<(), EngineError> {
+    put_synced(log, LOG_CF, "node/distrust", Some(reason.to_owned().encode_to_vec()))
 }
 
 fn put_synced(engine: &dyn Engine, cf: Cf, name: &str, value: Option<Vec<u8>>) -> Result<(), EngineError> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use raftlog::message::{VerifiedMember, VerifyResult};
 use resp::{Protocol, Reply};
 
 use super::connection::{Close, Connection};
@@ -13,9 +14,9 @@ use crate::command::node_command::{
     ClientCommand, ClientFilter, ClientSelection, ConfigCommand, Hello, NodeCommand, RaftQuery, ReplyMode, Switch,
 };
 use crate::command::{KEYSPACE_COUNTS, catalogue};
-use crate::error::CommandError;
+use crate::error::{CommandError, RequestError};
 use crate::info::{self, MomentFacts, ProcessFacts, REDIS_VERSION, Section};
-use crate::keyspace::DATABASES;
+use crate::keyspace::{COLUMN_FAMILIES, DATABASES};
 use crate::node::{Consistency, MemberStatus, NodeStatus, RaftCommand, Request};
 
 impl Connection {
@@ -262,12 +263,52 @@ impl Connection {
         let command = match query {
             RaftQuery::Status => return Ok(status_reply(&services.node.status())),
             RaftQuery::Nodes => return Ok(nodes_reply(&services.node.status())),
+            RaftQuery::Verify => return self.verify().await,
             RaftQuery::Remove(node_id) => RaftCommand::Remove(node_id),
             RaftQuery::Transfer(node_id) => RaftCommand::Transfer(node_id),
         };
         let result = self.attend(pin!(services.node.raft(command))).await?;
         Ok(result.unwrap_or_else(|error| Reply::Error(error.to_string().into())))
     }
+
+    async fn verify(&mut self) -> Result<Reply, Close> {
+        let services = Arc::clone(&self.services);
+        let result = match self.attend_while_here(pin!(services.node.verify())).await? {
+            Some(result) => result,
+            None => Err(RequestError::TryAgain("the node is stopping".into())),
+        };
+        Ok(result.map_or_else(|error| Reply::Error(error.to_string().into()), |result| verify_reply(&result)))
+    }
+}
+
+/// What RAFT VERIFY answers. `COLUMN_FAMILIES` are named, since only tools of RocksDB number them.
+fn verify_reply(result: &VerifyResult) -> Reply {
+    let is_missing = |member: &VerifiedMember| member.hash.is_empty();
+    let verdict = if result.members.iter().any(|member| member.difference.is_some()) {
+        if result.has_majority { "differs" } else { "undecided" }
+    } else if result.members.iter().any(is_missing) {
+        "incomplete"
+    } else {
+        "equal"
+    };
+    let members = result.members.iter().map(|member| {
+        let state = match &member.difference {
+            Some(_) => "differs",
+            None if is_missing(member) => "missing",
+            None => "equal",
+        };
+        let hash: String = member.hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        let family = member.difference.as_ref().and_then(|difference| COLUMN_FAMILIES.get(usize::try_from(difference.family).ok()?));
+        let key = member.difference.as_ref().and_then(|difference| difference.key.clone());
+        pairs(vec![
+            ("node_id", integer(member.node_id)),
+            ("state", Reply::text(state)),
+            ("hash", if is_missing(member) { Reply::Null } else { Reply::text(hash) }),
+            ("cf", family.map_or(Reply::Null, |family| Reply::text(*family))),
+            ("key", key.map_or(Reply::Null, Reply::Bulk)),
+        ])
+    });
+    pairs(vec![("index", integer(result.index)), ("result", Reply::text(verdict)), ("members", Reply::Array(members.collect()))])
 }
 
 /// A copy of bytes that outlive their request: an argument is a view of the buffer it was read into and would keep that alive.

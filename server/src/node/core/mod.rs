@@ -13,6 +13,7 @@ mod membership;
 mod reads;
 mod runs;
 mod state_machine;
+mod verify;
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -21,7 +22,7 @@ use raft::eraftpb::{ConfChangeV2, ConfState, Entry, Message, MessageType, Snapsh
 use raftlog::entry::{ENVELOPE_VERSION, EntryKind, Envelope, Run};
 use raftlog::group::{Group, NotProposed};
 use raftlog::log::{LogPosition, Persist};
-use raftlog::message::{Body, Forward, Frame, Match, ReadReply, ReadRequest};
+use raftlog::message::{Body, Forward, Frame, Match, Part, ReadReply, ReadRequest, VerifyResult};
 
 pub use clock::Now;
 use clock::{Skew, StampClock};
@@ -36,6 +37,8 @@ pub use runs::{NewRun, RunId};
 pub use state_machine::{
     Applied, COLUMN_FAMILIES, GROUP, Halt, InitialState, Reached, SnapshotContents, StateMachine, TrackedRun, read_snapshot_contents,
 };
+pub use verify::Divergence;
+use verify::Verification;
 
 use crate::error::RequestError;
 
@@ -120,6 +123,14 @@ pub enum Effect {
     AnswerJoin(RequestId, JoinAnswer),
     /// Answer an admin request: done, or why not.
     AnswerAdmin(RequestId, Result<(), RequestError>),
+    /// Look closer at a part of this replica's data as of a verification, and report `examined`. It may be forgotten: it is asked for again.
+    ExaminePart(LogPosition, Part),
+    /// Answer a client who wanted the replicas to be compared. If there is an error, nothing was found out.
+    AnswerVerify(RequestId, Result<VerifyResult, RequestError>),
+    /// The replicas were compared by this node; for the record.
+    Verified(VerifyResult),
+    /// This replica has other data than a majority: it must not serve or vote any more, now or after a restart.
+    StopDiverged(Divergence),
 }
 
 /// Syncs of the log under way before the next proposal waits: batches grow while the disk is busy.
@@ -157,6 +168,7 @@ pub struct Core {
     inbox: Inbox,
     reads: Reads,
     membership: Membership,
+    verification: Verification,
     effects: Vec<Effect>,
     /// Leader and term that runs and reads are addressed to.
     course: (Option<u64>, u64),
@@ -202,6 +214,7 @@ impl Core {
             inbox: Inbox::default(),
             reads: Reads::default(),
             membership: Membership::default(),
+            verification: Verification::default(),
             effects: Vec::new(),
             course: (None, 0),
             applied,
@@ -272,6 +285,8 @@ impl Core {
             self.forget_unwanted_snapshots();
             self.tend_log();
             self.tend_members();
+            self.send_asks();
+            self.tend_verification();
         }
     }
 
@@ -307,8 +322,11 @@ impl Core {
             Some(Body::Forward(forward)) => self.forwarded(from, forward),
             Some(Body::ReadRequest(request)) => self.read_request(from, request),
             Some(Body::ReadReply(reply)) => self.read_reply(from, reply),
-            // Nobody sends it yet.
-            Some(Body::Verify(_)) => {}
+            Some(Body::Verify(verify)) => {
+                if let Some(step) = verify.step {
+                    self.verify_step(from, step);
+                }
+            }
             None => {}
         }
     }
@@ -464,6 +482,7 @@ impl Core {
         self.round_in_flight = None;
         self.inbox.clear();
         self.reads.cancel_round();
+        self.abandon_verification();
         if was_leader {
             self.reads.drop_peers();
             self.time_waiters.retain(|(_, asker)| matches!(asker, Asker::Client { .. }));

@@ -78,6 +78,9 @@ pub enum Reached {
     End,
     /// A configuration change: `configure` has to be called, then `apply` with the rest of the entries.
     Change(ConfChangeV2),
+    /// A verification at this position, which is the last one applied: a view of the data has to be taken, then `apply` called with the rest
+    /// of the entries.
+    Verification(LogPosition),
 }
 
 /// Why the replica cannot go on.
@@ -322,35 +325,41 @@ impl StateMachine {
         &self.applied
     }
 
-    /// Applies entries in their order, up to the first configuration change; what is applied is taken from the front of `entries`.
+    /// Applies entries in their order, up to the first configuration change or verification; what is applied is taken from the front of
+    /// `entries`.
     /// # Errors
     /// The replica cannot go on.
     pub fn apply(&mut self, entries: &mut VecDeque<Entry>) -> Result<Reached, Halt> {
         while !entries.is_empty() {
-            if let Some(change) = self.apply_batch(entries)? {
-                return Ok(Reached::Change(change));
+            let reached = self.apply_batch(entries)?;
+            if reached != Reached::End {
+                return Ok(reached);
             }
         }
         Ok(Reached::End)
     }
 
-    /// Applies entries up to the size of a batch, or a configuration change, and writes the batch.
-    fn apply_batch(&mut self, entries: &mut VecDeque<Entry>) -> Result<Option<ConfChangeV2>, Halt> {
+    /// Applies entries up to the size of a batch, a configuration change or a verification, and writes the batch.
+    fn apply_batch(&mut self, entries: &mut VecDeque<Entry>) -> Result<Reached, Halt> {
         let engine = Arc::clone(&self.engine);
         let view = engine.view(ViewKind::Latest);
         let mut overlay = Overlay::new(view.as_ref(), COLUMN_FAMILIES.len());
         let mut replies = Vec::new();
-        let mut change = None;
+        let mut reached = Reached::End;
         let before = self.applied.position;
         while let Some(entry) = entries.front() {
             assert_eq!(entry.index, self.applied.position.index + 1, "entries are applied in their order, once");
-            if let Some(reached) = configuration_change(entry)? {
-                change = Some(reached);
+            if let Some(change) = configuration_change(entry)? {
+                reached = Reached::Change(change);
                 break;
             }
-            self.apply_entry(entry, &mut overlay, &mut replies)?;
+            let kind = self.apply_entry(entry, &mut overlay, &mut replies)?;
             self.applied.position = LogPosition { index: entry.index, term: entry.term };
             entries.pop_front();
+            if kind == EntryKind::Verify {
+                reached = Reached::Verification(self.applied.position);
+                break;
+            }
             if overlay.bytes() >= BATCH_BYTES {
                 break;
             }
@@ -363,13 +372,14 @@ impl StateMachine {
             engine.write(&overlay.into_batch())?;
         }
         self.replies.append(&mut replies);
-        Ok(change)
+        Ok(reached)
     }
 
-    fn apply_entry(&mut self, entry: &Entry, overlay: &mut Overlay<'_>, replies: &mut Vec<(RunId, RunResult)>) -> Result<(), Halt> {
+    /// Applies an entry and says of what kind it was.
+    fn apply_entry(&mut self, entry: &Entry, overlay: &mut Overlay<'_>, replies: &mut Vec<(RunId, RunResult)>) -> Result<EntryKind, Halt> {
         // A new leader's first entry is empty.
         if entry.data.is_empty() {
-            return Ok(());
+            return Ok(EntryKind::Unspecified);
         }
         let index = entry.index;
         let envelope = Envelope::read(entry.data.clone()).map_err(|source| Halt::Envelope { index, source })?;
@@ -378,7 +388,8 @@ impl StateMachine {
         }
         self.applied.log_time_ms = self.applied.log_time_ms.max(envelope.now_ms);
         let now = UnixMillis(self.applied.log_time_ms);
-        match envelope.kind() {
+        let kind = envelope.kind();
+        match kind {
             EntryKind::Commands => {
                 for (position, run) in (0..).zip(envelope.runs) {
                     // Each run has a seed of its own, the same on every replica.
@@ -394,11 +405,13 @@ impl StateMachine {
                 Writer::new(overlay, &mut self.keyspace, 0, now).sweep(SWEEP_KEYS_PER_ROUND_MAX)?;
             }
             EntryKind::Membership => self.change_members(index, &envelope.payload, overlay)?,
+            // It changes nothing but the position and the time.
+            EntryKind::Verify => {}
             EntryKind::Configuration | EntryKind::Unspecified => {
                 return Err(Halt::Malformed { index, what: "its kind does not stand alone" });
             }
         }
-        Ok(())
+        Ok(kind)
     }
 
     fn apply_run(
@@ -568,6 +581,29 @@ mod tests {
         machine.apply(&mut VecDeque::from([entry])).expect("good entry");
         let (_, result) = machine.take_replies().pop().expect("one run");
         result.expect("executed")
+    }
+
+    /// An entry without runs.
+    fn entry(index: u64, kind: EntryKind) -> Entry {
+        let envelope = Envelope { version: ENVELOPE_VERSION, level: LEVEL, kind: kind.into(), now_ms: index, ..Envelope::default() };
+        Entry { index, term: 9, data: envelope.encode_to_bytes(), ..Entry::default() }
+    }
+
+    #[test]
+    fn apply_stops_behind_a_verification_with_everything_before_it_written() {
+        let mut machine = machine();
+        let first = machine.applied().position.index + 1;
+        let kinds = [EntryKind::Purge, EntryKind::Verify, EntryKind::Verify, EntryKind::Purge];
+        let mut entries: VecDeque<Entry> = (first..).zip(kinds).map(|(index, kind)| entry(index, kind)).collect();
+        for reached in [first + 1, first + 2] {
+            let position = LogPosition { index: reached, term: 9 };
+            assert_eq!(machine.apply(&mut entries).expect("good entries"), Reached::Verification(position));
+            let view = machine.engine.view(ViewKind::Snapshot);
+            assert_eq!(read_snapshot_contents(view.as_ref()).expect("good data").position, position);
+            assert_eq!(read_numbers::<1>(view.as_ref(), "raft/log_time").expect("good data"), Some([reached]));
+        }
+        assert_eq!(machine.apply(&mut entries).expect("good entries"), Reached::End);
+        assert!(entries.is_empty());
     }
 
     #[test]

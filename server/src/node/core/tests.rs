@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use raftlog::engine::{Engine, MemoryEngine, ViewKind, WriteBatch};
+use raftlog::engine::{Cf, Direction, Engine, MemoryEngine, ViewKind, WriteBatch};
 use raftlog::group::GroupConfig;
 use raftlog::log::{LOG_COLUMN_FAMILIES, LogStore, encode_bootstrap, encode_truncation};
 use rand::rngs::SmallRng;
@@ -14,8 +14,11 @@ use resp::Reply;
 
 use super::*;
 use crate::command::{Handler, codec, table};
+use crate::keyspace::digest::{self, Digested};
 use crate::keyspace::{ReadContext, Reader, UnixMillis};
 use crate::node::request::{Request, RunResult};
+
+mod verify;
 
 const NODES: u64 = 3;
 
@@ -34,7 +37,11 @@ struct Life {
     entries: VecDeque<Entry>,
     change_reached: bool,
     runs: HashMap<RunId, Vec<Request>>,
+    /// The latest verification, with a copy of the data as of it.
+    digested: Option<(LogPosition, MemoryEngine, Digested)>,
 }
+
+type Loss = Box<dyn FnMut(u64, &Frame) -> bool>;
 
 struct Simulation {
     random: SmallRng,
@@ -50,6 +57,12 @@ struct Simulation {
     reads: HashMap<(u64, u64), i64>,
     reads_answered: usize,
     snapshots: usize,
+    /// What clients learnt from comparisons of the replicas, and where.
+    compared: Vec<(u64, Result<VerifyResult, RequestError>)>,
+    /// Replicas that had to stop.
+    diverged: Vec<(u64, Divergence)>,
+    /// Whether a frame of this sender gets lost.
+    is_lost: Loss,
 }
 
 fn members() -> Members {
@@ -75,6 +88,9 @@ impl Simulation {
             reads: HashMap::new(),
             reads_answered: 0,
             snapshots: 0,
+            compared: Vec::new(),
+            diverged: Vec::new(),
+            is_lost: Box::new(|_, _| false),
         };
         for id in 1..=NODES {
             let log = Arc::new(MemoryEngine::new(LOG_COLUMN_FAMILIES.len()));
@@ -121,8 +137,8 @@ impl Simulation {
             seed,
         };
         let core = Core::new(config, group, machine.take_applied(), self.now);
-        node.life =
-            Some(Life { core, machine, persists: VecDeque::new(), entries: VecDeque::new(), change_reached: false, runs: HashMap::new() });
+        let (persists, entries, runs) = (VecDeque::new(), VecDeque::new(), HashMap::new());
+        node.life = Some(Life { core, machine, persists, entries, change_reached: false, runs, digested: None });
         for other in (1..=NODES).filter(|other| *other != id) {
             self.reconnect(id, other);
         }
@@ -193,6 +209,7 @@ impl Simulation {
 
     fn carry_out(&mut self, id: u64, effect: Effect) {
         match effect {
+            Effect::Send(_, _, frame) if (self.is_lost)(id, &frame) => {}
             Effect::Send(to, lane, frame) => self.network.entry((id, to, lane as u8)).or_default().push_back(frame),
             Effect::ReadReady { id: read, now_ms } => self.answer_read(id, read.0, now_ms),
             Effect::FailRead(read, _) => {
@@ -225,6 +242,8 @@ impl Simulation {
                 let life = self.life(id).expect("alive");
                 life.core.snapshot_sent(name, if arrived { Ok(()) } else { Err(()) });
             }
+            Effect::AnswerVerify(_, result) => self.compared.push((id, result)),
+            Effect::StopDiverged(divergence) => self.diverged.push((id, divergence)),
             effect => self.carry_out_here(id, effect),
         }
     }
@@ -283,7 +302,14 @@ impl Simulation {
                 encode_truncation(GROUP, from, to, &mut batch);
                 node.log.write(&batch).expect("memory does not fail");
             }
-            Effect::AnswerJoin(..) | Effect::AnswerAdmin(..) | Effect::DropSnapshot(_) => {}
+            Effect::ExaminePart(entry, part) => {
+                if let Some((_, data, digested)) = life.digested.as_ref().filter(|(of, ..)| *of == entry) {
+                    let detail = digest::detail(data.view(ViewKind::Snapshot).as_ref(), GROUP, digested, part, &|| true);
+                    let detail = detail.expect("memory does not fail").expect("not interrupted");
+                    life.core.examined(entry, part, detail.digest, detail.first_key);
+                }
+            }
+            Effect::AnswerJoin(..) | Effect::AnswerAdmin(..) | Effect::DropSnapshot(_) | Effect::Verified(_) => {}
             other => panic!("unexpected {other:?}"),
         }
     }
@@ -311,14 +337,39 @@ impl Simulation {
             let reached = life.machine.apply(&mut life.entries).expect("good entries");
             let applied = life.machine.take_applied();
             life.core.applied(applied);
-            if let Reached::Change(change) = reached {
-                life.change_reached = true;
-                life.core.change_reached(&change).expect("a possible change");
+            match reached {
+                Reached::End => {}
+                Reached::Change(change) => {
+                    life.change_reached = true;
+                    life.core.change_reached(&change).expect("a possible change");
+                }
+                Reached::Verification(entry) => self.digest(id, entry),
             }
         }
+        let life = self.life(id).expect("alive");
         for (run, result) in life.machine.take_replies() {
             self.answer_run(id, run, result);
         }
+    }
+
+    fn digest(&mut self, id: u64, entry: LogPosition) {
+        let node = self.nodes.get_mut(&id).expect("a known node");
+        let copy = MemoryEngine::new(COLUMN_FAMILIES.len());
+        let mut batch = WriteBatch::default();
+        let view = node.data.view(ViewKind::Snapshot);
+        for cf in (0..COLUMN_FAMILIES.len() as u8).map(Cf) {
+            for item in view.items(cf, &crate::keyspace::group_range(GROUP), Direction::Forward) {
+                let (key, value) = item.expect("memory does not fail");
+                batch.put(cf, key, value);
+            }
+        }
+        copy.write(&batch).expect("memory does not fail");
+        let digested = digest::digest(copy.view(ViewKind::Snapshot).as_ref(), GROUP, &|| true);
+        let digested = digested.expect("memory does not fail").expect("not interrupted");
+        let life = node.life.as_mut().expect("alive");
+        life.core.digest_begun(entry);
+        life.core.digested(entry, digested.digest.clone());
+        life.digested = Some((entry, copy, digested));
     }
 
     fn answer_run(&mut self, id: u64, run: RunId, result: RunResult) {

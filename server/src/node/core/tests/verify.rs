@@ -1,0 +1,235 @@
+//! The comparison of replicas: equal ones, damaged ones, and what gets lost on the way.
+
+use raftlog::message::{Difference, EntryPosition, VerifiedMember, VerifyResult, VerifyStep, VerifyVerdict};
+
+use super::*;
+use crate::keyspace::{META, state_key};
+
+/// Three nodes that have executed something and are at rest, with a leader.
+fn settled(seed: u64) -> (Simulation, u64) {
+    let mut simulation = Simulation::new(seed);
+    run_until(&mut simulation, |simulation| leader(simulation).is_some());
+    for node in 1..=NODES {
+        simulation.write(node);
+    }
+    run_until(&mut simulation, |simulation| simulation.acknowledged.len() == 3 && simulation.is_settled());
+    let leader = leader(&simulation).expect("somebody leads");
+    (simulation, leader)
+}
+
+fn leader(simulation: &Simulation) -> Option<u64> {
+    let leads = |node: &Node| node.life.as_ref().is_some_and(|life| life.core.group().can_serve_reads());
+    simulation.nodes.iter().find(|(_, node)| leads(node)).map(|(id, _)| *id)
+}
+
+fn followers(leader: u64) -> [u64; 2] {
+    let others: Vec<u64> = (1..=NODES).filter(|id| *id != leader).collect();
+    [others[0], others[1]]
+}
+
+/// Lets time pass and everything happen.
+fn run_until(simulation: &mut Simulation, is_done: impl Fn(&Simulation) -> bool) {
+    for _ in 0..400_000 {
+        if is_done(simulation) {
+            return;
+        }
+        let id = simulation.random.random_range(1..=NODES);
+        match simulation.random.random_range(0..100) {
+            0..8 => {
+                simulation.now = Now { mono_ms: simulation.now.mono_ms + 10, wall_ms: simulation.now.wall_ms + 10 };
+                let now = simulation.now;
+                for life in simulation.nodes.values_mut().filter_map(|node| node.life.as_mut()) {
+                    life.core.set_now(now);
+                    life.core.tick();
+                }
+                (1..=NODES).for_each(|id| simulation.turn(id));
+            }
+            8..25 => simulation.persist_one(id),
+            25..45 => simulation.apply(id),
+            _ => simulation.deliver_one(),
+        }
+        simulation.turn(id);
+    }
+    panic!("it takes too long");
+}
+
+/// From now on the steps for which `is_lost` says so, given their sender, do not arrive.
+fn lose(simulation: &mut Simulation, mut is_lost: impl FnMut(u64, &VerifyStep) -> bool + 'static) {
+    simulation.is_lost = Box::new(move |from, frame| match &frame.body {
+        Some(Body::Verify(verify)) => verify.step.as_ref().is_some_and(|step| is_lost(from, step)),
+        _ => false,
+    });
+}
+
+/// What a client of `at` learns.
+fn verify(simulation: &mut Simulation, at: u64) -> VerifyResult {
+    simulation.life(at).expect("alive").core.verify(RequestId(7));
+    simulation.turn(at);
+    run_until(simulation, |simulation| !simulation.compared.is_empty());
+    let (node, result) = simulation.compared.pop().expect("there is an answer");
+    assert_eq!(node, at);
+    result.expect("somebody leads")
+}
+
+/// Runs for as long as a verdict may take to arrive and be carried out.
+fn let_verdicts_arrive(simulation: &mut Simulation) {
+    let until = simulation.now.mono_ms + 3000;
+    run_until(simulation, |simulation| simulation.now.mono_ms > until);
+}
+
+/// The stored key of a user's key in database 0.
+fn stored(key: &str) -> Bytes {
+    state_key(GROUP, &format!("\0\0\0\0{key}")).into()
+}
+
+fn damage(simulation: &Simulation, id: u64, key: &str, value: &'static [u8]) {
+    let mut batch = WriteBatch::default();
+    batch.put(META, stored(key), value);
+    simulation.nodes[&id].data.write(&batch).expect("memory does not fail");
+}
+
+fn member(result: &VerifyResult, id: u64) -> &VerifiedMember {
+    result.members.iter().find(|member| member.node_id == id).expect("a member")
+}
+
+/// Ids of the members that differ, with the keys at which they begin to.
+fn differing(result: &VerifyResult) -> Vec<(u64, Option<Bytes>)> {
+    let differing = result.members.iter().filter_map(|member| member.difference.as_ref().map(|difference| (member, difference)));
+    differing.map(|(member, difference)| (member.node_id, difference.key.clone())).collect()
+}
+
+#[test]
+fn equal_replicas_are_found_equal_from_any_node() {
+    let (mut simulation, leader) = settled(1);
+    for at in 1..=NODES {
+        let result = verify(&mut simulation, at);
+        assert_eq!(result.members.iter().map(|member| member.node_id).collect::<Vec<_>>(), [1, 2, 3]);
+        assert!(result.members.iter().all(|member| !member.hash.is_empty() && member.hash == result.members[0].hash));
+        assert!(result.has_majority && differing(&result).is_empty(), "led by {leader}: {result:?}");
+    }
+    let_verdicts_arrive(&mut simulation);
+    assert_eq!(simulation.diverged, []);
+}
+
+#[test]
+fn a_damaged_follower_is_found_and_stops() {
+    let (mut simulation, leader) = settled(2);
+    let [damaged, other] = followers(leader);
+    damage(&simulation, damaged, "m", b"never written");
+    damage(&simulation, damaged, "x", b"nor this");
+    let result = verify(&mut simulation, other);
+    assert!(result.has_majority);
+    assert_eq!(differing(&result), [(damaged, Some(stored("m")))]);
+    assert_eq!(member(&result, leader).hash, member(&result, other).hash);
+    let_verdicts_arrive(&mut simulation);
+    let difference = Difference { family: u32::from(META.0), key: Some(stored("m")) };
+    assert_eq!(simulation.diverged, [(damaged, Divergence { index: result.index, difference })]);
+}
+
+#[test]
+fn a_damaged_leader_answers_hands_over_and_stops() {
+    let (mut simulation, leader) = settled(3);
+    damage(&simulation, leader, "n", b"another value of the counter");
+    let result = verify(&mut simulation, leader);
+    assert_eq!(differing(&result), [(leader, Some(stored("n")))]);
+    let_verdicts_arrive(&mut simulation);
+    assert_eq!(simulation.diverged.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [leader]);
+    assert_ne!(super::verify::leader(&simulation), Some(leader));
+}
+
+#[test]
+fn whatever_gets_lost_is_asked_for_again() {
+    for seed in 10..16 {
+        let (mut simulation, leader) = settled(seed);
+        let [damaged, other] = followers(leader);
+        damage(&simulation, damaged, "m", b"never written");
+        // The first two of each kind of each sender do not arrive.
+        let mut sent: HashMap<_, u32> = HashMap::new();
+        lose(&mut simulation, move |from, step| {
+            let count = sent.entry((from, std::mem::discriminant(step))).or_default();
+            *count += 1;
+            *count <= 2
+        });
+        let result = verify(&mut simulation, other);
+        assert_eq!(differing(&result), [(damaged, Some(stored("m")))], "seed {seed}");
+        let_verdicts_arrive(&mut simulation);
+        assert_eq!(simulation.diverged.len(), 1, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_silent_member_is_missing_and_not_wrong() {
+    let (mut simulation, leader) = settled(4);
+    let [silent, other] = followers(leader);
+    lose(&mut simulation, move |from, step| from == silent && matches!(step, VerifyStep::Report(_)));
+    let result = verify(&mut simulation, other);
+    assert!(result.has_majority && member(&result, silent).hash.is_empty());
+    assert_eq!(differing(&result), []);
+    let_verdicts_arrive(&mut simulation);
+    assert_eq!(simulation.diverged, []);
+}
+
+#[test]
+fn without_a_majority_nobody_stops() {
+    let (mut simulation, leader) = settled(5);
+    let [one, other] = followers(leader);
+    damage(&simulation, one, "m", b"1");
+    damage(&simulation, other, "o", b"2");
+    let result = verify(&mut simulation, other);
+    assert!(!result.has_majority);
+    let mut expected = [(one, Some(stored("m"))), (other, Some(stored("o")))];
+    expected.sort();
+    assert_eq!(differing(&result), expected);
+    // One against one, with the third silent, is no majority either.
+    lose(&mut simulation, move |from, step| from == other && matches!(step, VerifyStep::Report(_)));
+    let result = verify(&mut simulation, leader);
+    assert!(!result.has_majority);
+    assert_eq!(differing(&result), [(one, Some(stored("m")))]);
+    let_verdicts_arrive(&mut simulation);
+    assert_eq!(simulation.diverged, []);
+}
+
+#[test]
+fn a_new_leader_begins_anew() {
+    let (mut simulation, leader) = settled(6);
+    let [at, _] = followers(leader);
+    simulation.life(at).expect("alive").core.verify(RequestId(1));
+    simulation.turn(at);
+    run_until(&mut simulation, |simulation| simulation.nodes[&leader].life.as_ref().is_some_and(|life| life.digested.is_some()));
+    simulation.crash(leader);
+    run_until(&mut simulation, |simulation| !simulation.compared.is_empty());
+    let result = simulation.compared[0].1.clone().expect("somebody leads");
+    assert!(member(&result, leader).hash.is_empty() && result.has_majority);
+}
+
+#[test]
+fn without_a_leader_the_client_is_told() {
+    let (mut simulation, leader) = settled(7);
+    let [at, other] = followers(leader);
+    simulation.crash(leader);
+    simulation.crash(other);
+    simulation.life(at).expect("alive").core.verify(RequestId(1));
+    run_until(&mut simulation, |simulation| !simulation.compared.is_empty());
+    assert_eq!(simulation.compared, [(at, Err(RequestError::NoLeader))]);
+}
+
+#[test]
+fn a_verdict_that_does_not_repeat_what_was_reported_is_not_believed() {
+    let (mut simulation, leader) = settled(8);
+    let result = verify(&mut simulation, leader);
+    let [follower, _] = followers(leader);
+    let term = simulation.life(leader).expect("alive").core.group().term();
+    let entry = EntryPosition { index: result.index, term };
+    let difference = Difference { family: 0, key: None };
+    let good = member(&result, follower).hash.clone();
+    let life = simulation.life(follower).expect("alive");
+    for (from, entry, hash) in [
+        (leader, entry, Bytes::from_static(b"something else")),
+        (leader, EntryPosition { index: entry.index + 1, ..entry }, good.clone()),
+        (follower, entry, good),
+    ] {
+        life.core.verify_step(from, VerifyStep::Verdict(VerifyVerdict { entry, hash, difference: difference.clone() }));
+    }
+    let_verdicts_arrive(&mut simulation);
+    assert_eq!(simulation.diverged, []);
+}
