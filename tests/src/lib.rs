@@ -20,6 +20,7 @@ pub mod node;
 pub mod process;
 pub mod redis;
 pub mod supervised;
+pub mod verify;
 pub mod wait;
 
 pub use client::{Client, ClientError};
