@@ -115,11 +115,12 @@ impl Recorded for Operation {
     }
 
     fn changed_nothing(&self) -> bool {
-        match (&self.command, self.returned.as_ref().map(|(_, outcome)| outcome)) {
-            (Command::Get, _) | (_, Some(Outcome::Refused)) => true,
-            (Command::SetNx { .. } | Command::GetDel, Some(Outcome::Value(None))) => true,
-            (Command::Del | Command::PExpire { .. } | Command::Persist, Some(Outcome::Integer(0))) => true,
-            _ => false,
+        match self.returned.as_ref().map(|(_, outcome)| outcome) {
+            _ if self.command == Command::Get => true,
+            Some(Outcome::Refused) => true,
+            Some(Outcome::Value(None)) => matches!(self.command, Command::SetNx { .. } | Command::GetDel),
+            Some(Outcome::Integer(0)) => matches!(self.command, Command::Del | Command::PExpire { .. } | Command::Persist),
+            Some(Outcome::Done | Outcome::Value(Some(_)) | Outcome::Integer(_)) | None => false,
         }
     }
 

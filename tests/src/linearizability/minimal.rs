@@ -58,11 +58,14 @@ fn explains<O: Recorded>(operation: &O, seen: &[&Bytes]) -> bool {
     operation.written().into_iter().any(|value| seen.iter().any(|seen| contains(seen, value)))
 }
 
-/// The beginning of a history that no order gets beyond, up to the last return of what was called before that, in the order of calls.
+/// The beginning of a history that no order gets beyond, in the order of calls. It ends with the last return of what was called by then,
+/// and of what saw something that this wrote: the search may have been stuck for what reads told later.
 pub(super) fn beginning<O: Recorded>(operations: &[O], stuck: usize) -> Vec<O> {
     let stuck_ns = operations[stuck].span().return_ns.expect("a search is stuck at a return");
-    let pending = operations.iter().map(Recorded::span).filter(|span| span.call_ns <= stuck_ns);
-    let end_ns = pending.filter_map(|span| span.return_ns).max().unwrap_or(stuck_ns);
+    let (called, later): (Vec<&O>, Vec<&O>) = operations.iter().partition(|operation| operation.span().call_ns <= stuck_ns);
+    let tells = |read: &&&O| called.iter().any(|write| explains(*write, &read.seen()));
+    let needed = called.iter().chain(later.iter().filter(tells));
+    let end_ns = needed.filter_map(|operation| operation.span().return_ns).max().unwrap_or(stuck_ns);
     let cut = |operation: &O| {
         let span = operation.span();
         let returned = span.return_ns.is_some_and(|return_ns| return_ns <= end_ns);

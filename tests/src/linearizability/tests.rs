@@ -2,6 +2,8 @@
 //! Notation: operations separated by `;`, each with its call and return in milliseconds (`?` for a return that never came), the command,
 //! and behind `->` its outcome.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -21,8 +23,11 @@ fn bytes(text: &str) -> Bytes {
     Bytes::copy_from_slice(text.as_bytes())
 }
 
+/// Call, command, return and outcome.
+type Parsed<C, O> = (u64, C, Option<(u64, O)>);
+
 /// Parses call, return, command and outcome, the last two by a function each.
-fn parse<C, O>(history: &str, command: impl Fn(&[&str]) -> C, outcome: impl Fn(&C, &str) -> O) -> Vec<(u64, C, Option<(u64, O)>)> {
+fn parse<C, O>(history: &str, command: impl Fn(&[&str]) -> C, outcome: impl Fn(&C, &str) -> O) -> Vec<Parsed<C, O>> {
     let millis = |text: &str| text.parse::<u64>().expect("milliseconds") * MILLI;
     let parse_one = |text: &str| {
         let (asked, said) = text.split_once(" -> ").unwrap_or((text, ""));
@@ -187,6 +192,8 @@ fn wrong_histories_are_refused_and_shortened() {
     wrong("0-1 GET -> a; 2-? SET a", &[0]);
     // Two that overlap are seen in two orders.
     wrong("0-9 SET a -> OK; 0-9 SET b -> OK; 1-2 GET -> a; 3-4 GET -> b; 5-6 GET -> a", &[0, 1, 2, 3, 4]);
+    // What a later read tells leads to a contradiction early.
+    wrong("1-5 DEL -> 1; 2-8 GET -> nil; 3-6 SET <3> -> OK; 5-9 GET -> <3>; 4-? APPEND <5>; 10-11 GET -> <3><5>", &[0, 2, 4, 5]);
     // What was not set is read.
     wrong("0-1 SET a -> OK; 2-3 SET b NX -> nil; 4-5 GET -> b", &[1, 2]);
 }
@@ -435,4 +442,25 @@ fn a_long_history_takes_seconds() {
     eprintln!("{summary:?} in {accepted:?}; refused in {refused:?}");
     assert!(matches!(&violation, Violation::NotLinearizable { history, .. } if history.len() < 10), "{violation}");
     assert!(accepted + refused < Duration::from_secs(60), "{accepted:?}, {refused:?}");
+}
+
+#[test]
+fn a_violation_is_drawn() {
+    let violation =
+        check(&single("0-1 SET <a> -> OK; 2-5 DEL -> 1; 3-? APPEND <b>; 7-8 GET -> <a>"), &LIMITS).expect_err("a resurrected key");
+    let dir = tempfile::tempdir().expect("a directory can be created");
+    let [text, html] =
+        violation.write_to(dir.path()).expect("it can be written").map(|path| std::fs::read_to_string(path).expect("a text"));
+    assert_eq!(text, violation.to_string());
+    for line in [
+        "\"k\": no order explains these outcomes",
+        "   1  in the prefix  client 0     0.000000 .. 1.000000         SET \"<a>\" -> OK",
+        "   3  NO PLACE       client 3     7.000000 .. 8.000000         GET -> \"<a>\"",
+        "client 0     [1==]",
+        "client 1             [2==]",
+        "client 3                     [3##]",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+    }
+    assert!(html.contains("<span class=\"stuck\"") && html.contains("&lt;a&gt;"), "{html}");
 }
