@@ -104,8 +104,10 @@ fn write_line(kind: u8, text: &[u8], out: &mut BytesMut) {
     out.put_slice(b"\r\n");
 }
 
-/// An error often quotes what the client sent: a line end in it must not end the reply.
+/// An error often quotes what the client sent: a line end in it must not end the reply. As in Redis, those at its end are dropped and the
+/// others become spaces.
 fn write_error(text: &str, out: &mut BytesMut) {
+    let text = text.trim_end_matches(['\r', '\n']);
     let start = out.len();
     write_line(b'-', text.as_bytes(), out);
     for byte in &mut out[start..start + 1 + text.len()] {
@@ -165,7 +167,8 @@ mod tests {
         let both = |reply, bytes| check(reply, bytes, bytes);
         both(Reply::OK, "+OK\r\n");
         both(Reply::Error("ERR unknown command".into()), "-ERR unknown command\r\n");
-        both(Reply::Error("ERR a\r\nb\n".into()), "-ERR a  b \r\n");
+        both(Reply::Error("ERR a\r\nb".into()), "-ERR a  b\r\n");
+        both(Reply::Error("ERR a\r\nb\n\r\n".into()), "-ERR a  b\r\n");
         both(Reply::Integer(0), ":0\r\n");
         both(Reply::Integer(i64::MIN), ":-9223372036854775808\r\n");
         both(Reply::text("hello"), "$5\r\nhello\r\n");
@@ -193,7 +196,7 @@ mod tests {
     fn replies_are_appended() {
         let mut out = BytesMut::from("+OK\r\n");
         Reply::Error("ERR\n".into()).encode(Protocol::Resp2, &mut out);
-        assert_eq!(out, "+OK\r\n-ERR \r\n");
+        assert_eq!(out, "+OK\r\n-ERR\r\n");
     }
 
     /// What a client sees of the reply.
