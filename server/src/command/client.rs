@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::connection::check_name;
 use super::node_command::{ClientCommand, ClientFilter, ClientSelection, ClientType, NodeCommand, PauseMode, ReplyMode, Switch};
 use super::number::integer;
+use super::quoting::quoted;
 use super::spec::flags::{ADMIN, LOADING, NOSCRIPT, STALE};
 use super::spec::{Arity, BLANK, CommandSpec, Flags, Group, Handler};
 use crate::error::CommandError;
@@ -207,7 +208,7 @@ fn parse_setinfo(args: &[Bytes]) -> Result<NodeCommand, CommandError> {
         check_name(&value, CommandError::ClientAttribute("lib-ver"))?;
         Ok(NodeCommand::Client(ClientCommand::SetLibVersion(value)))
     } else {
-        Err(CommandError::UnrecognizedOption(text(&args[2])))
+        Err(CommandError::UnrecognizedOption(quoted(&args[2])))
     }
 }
 
@@ -245,7 +246,7 @@ fn parse_kill(args: &[Bytes]) -> Result<NodeCommand, CommandError> {
             b"addr" => filter.address = Some(text(value)),
             b"laddr" => filter.local_address = Some(text(value)),
             b"user" if value.as_ref() == b"default" => filter.user = Some(value.clone()),
-            b"user" => return Err(CommandError::NoSuchUser(text(value))),
+            b"user" => return Err(CommandError::NoSuchUser(quoted(value))),
             b"skipme" if value.eq_ignore_ascii_case(b"yes") => filter.skip_me = Switch::On,
             b"skipme" if value.eq_ignore_ascii_case(b"no") => filter.skip_me = Switch::Off,
             _ => return Err(CommandError::Syntax),
@@ -300,7 +301,7 @@ fn client_type(word: &[u8]) -> Result<ClientType, CommandError> {
         b"slave" | b"replica" => Ok(ClientType::Replica),
         b"pubsub" => Ok(ClientType::PubSub),
         b"master" => Ok(ClientType::Master),
-        _ => Err(CommandError::UnknownClientType(text(word))),
+        _ => Err(CommandError::UnknownClientType(quoted(word))),
     }
 }
 

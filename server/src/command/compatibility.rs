@@ -10,7 +10,7 @@ const HEADER: &str = "\
 
 This page is computed from the command table (`server/src/command/`); `make check` fails when it is out of date.
 Arguments, replies and error texts are those of Redis 7.2 unless a difference is named. A command that is not listed here is answered with
-`ERR unknown command`.
+`ERR unknown command`. Where an error text repeats an argument, bytes that are no UTF-8 are shown as U+FFFD.
 ";
 
 /// The page.

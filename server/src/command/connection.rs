@@ -7,6 +7,7 @@ use resp::Protocol;
 
 use super::node_command::{Credentials, Hello, NodeCommand, Secret};
 use super::number::{database, integer};
+use super::quoting::quoted;
 use super::spec::flags::{ALLOW_BUSY, FAST, LOADING, NO_AUTH, NOSCRIPT, STALE};
 use super::spec::{Arity, BLANK, CommandSpec, Flags, Group, Handler};
 use crate::error::CommandError;
@@ -128,7 +129,7 @@ fn parse_hello(args: &[Bytes]) -> Result<NodeCommand, CommandError> {
             hello.name = Some(rest[0].clone());
             options = rest[1..].iter();
         } else {
-            return Err(CommandError::HelloOption(String::from_utf8_lossy(option).into_owned()));
+            return Err(CommandError::HelloOption(quoted(option)));
         }
     }
     Ok(NodeCommand::Hello(hello))
@@ -186,6 +187,7 @@ mod tests {
         check("hello x", Err("ERR Protocol version is not an integer or out of range"));
         check("hello 3 auth u", Err("ERR Syntax error in HELLO option 'auth'"));
         check("hello 3 what", Err("ERR Syntax error in HELLO option 'what'"));
+        check("hello 3 what\0ever", Err("ERR Syntax error in HELLO option 'what'"));
         check("hello 3 setname \u{1}", Err("ERR Client names cannot contain spaces, newlines or special characters."));
     }
 

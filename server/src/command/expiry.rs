@@ -6,6 +6,7 @@ use bytes::Bytes;
 use resp::Reply;
 
 use super::number;
+use super::quoting::quoted;
 use super::spec::Arity::{AtLeast, Exactly};
 use super::spec::flags::{FAST, READONLY, WRITE};
 use super::spec::{BLANK, CommandResult, CommandSpec, Flags, Group, Keys, ReadCommand, WriteCommand, read, write};
@@ -172,7 +173,7 @@ impl Conditions {
                 b"xx" => conditions.with_deadline = true,
                 b"gt" => conditions.later = true,
                 b"lt" => conditions.earlier = true,
-                _ => return Err(CommandError::UnsupportedOption(String::from_utf8_lossy(arg).into_owned())),
+                _ => return Err(CommandError::UnsupportedOption(quoted(arg))),
             }
         }
         if conditions.without_deadline && (conditions.with_deadline || conditions.later || conditions.earlier) {

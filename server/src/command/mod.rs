@@ -17,6 +17,7 @@ pub(crate) mod glob;
 mod iteration;
 pub mod node_command;
 mod number;
+mod quoting;
 mod server;
 pub mod spec;
 mod string;

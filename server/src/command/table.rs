@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 
 use bytes::Bytes;
 
+use super::quoting::{quoted, until_zero};
 use super::spec::{CommandSpec, Handler};
 use super::{client, connection, counter, expiry, generic, iteration, server, string};
 use crate::error::CommandError;
@@ -75,11 +76,9 @@ pub fn resolve(args: &[Bytes]) -> Result<&'static CommandSpec, CommandError> {
         (Handler::Container, _) => return Err(CommandError::WrongArity(spec.name.into())),
         (Handler::Read { .. } | Handler::Write { .. } | Handler::Node(_), _) => return Ok(spec),
     };
-    let subcommand = spec
-        .subcommands
-        .iter()
-        .find(|subcommand| word.eq_ignore_ascii_case(subcommand.name.as_bytes()))
-        .ok_or_else(|| CommandError::UnknownSubcommand { name: quoted(word, QUOTED_BYTES_MAX), container: spec.name.to_uppercase() })?;
+    let subcommand = spec.subcommands.iter().find(|subcommand| word.eq_ignore_ascii_case(subcommand.name.as_bytes())).ok_or_else(|| {
+        CommandError::UnknownSubcommand { name: quoted(beginning(word, QUOTED_BYTES_MAX)), container: spec.name.to_uppercase() }
+    })?;
     if !subcommand.arity.accepts(args.len()) {
         return Err(CommandError::WrongArity(format!("{}|{}", spec.name, subcommand.name).into()));
     }
@@ -87,21 +86,23 @@ pub fn resolve(args: &[Bytes]) -> Result<&'static CommandSpec, CommandError> {
 }
 
 fn unknown_command(args: &[Bytes]) -> CommandError {
-    let mut shown = String::new();
+    // Bytes are counted before they become text, which may be longer.
+    let mut shown = Vec::new();
     for arg in &args[1..] {
-        if shown.len() >= QUOTED_BYTES_MAX {
+        let left = QUOTED_BYTES_MAX.saturating_sub(shown.len());
+        if left == 0 {
             break;
         }
-        shown.push_str(&format!("'{}' ", quoted(arg, QUOTED_BYTES_MAX - shown.len())));
+        shown.push(b'\'');
+        shown.extend_from_slice(until_zero(beginning(arg, left)));
+        shown.extend_from_slice(b"' ");
     }
-    CommandError::UnknownCommand { name: quoted(&args[0], QUOTED_BYTES_MAX), args: shown }
+    let name = quoted(beginning(&args[0], QUOTED_BYTES_MAX));
+    CommandError::UnknownCommand { name, args: String::from_utf8_lossy(&shown).into_owned() }
 }
 
-/// The beginning of an argument as text; it ends at a zero byte, as Redis's `%s` does.
-fn quoted(bytes: &[u8], length_max: usize) -> String {
-    let bytes = &bytes[..bytes.len().min(length_max)];
-    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
-    String::from_utf8_lossy(&bytes[..end]).into_owned()
+fn beginning(bytes: &[u8], length_max: usize) -> &[u8] {
+    &bytes[..bytes.len().min(length_max)]
 }
 
 #[cfg(test)]
@@ -189,6 +190,14 @@ mod tests {
         ] {
             assert_eq!(resolve(&arguments(&line)).err().map(|error| error.to_string()), Some(expected), "{line}");
         }
+    }
+
+    #[test]
+    fn what_an_error_repeats_is_counted_in_bytes_as_sent() {
+        let args = [Bytes::from_static(b"foo"), Bytes::from(vec![0xff; 60]), Bytes::from("y".repeat(200))];
+        let shown = format!("'{}' '{}' ", "\u{fffd}".repeat(60), "y".repeat(128 - 63));
+        let expected = format!("ERR unknown command 'foo', with args beginning with: {shown}");
+        assert_eq!(resolve(&args).err().map(|error| error.to_string()), Some(expected));
     }
 
     #[test]

@@ -174,6 +174,7 @@ fn deadlines_are_checked_as_in_redis() {
         pexpire missing 9223372036854775807 -> ERR invalid expire time in 'pexpire' command
         expire k 10 foo -> ERR Unsupported option foo
         expire k x foo -> ERR Unsupported option foo
+        expire k 10 'foo\x00bar' -> ERR Unsupported option foo
         expire k 10 nx xx -> ERR NX and XX, GT or LT options at the same time are not compatible
         expire k 10 nx gt -> ERR NX and XX, GT or LT options at the same time are not compatible
         expire k 10 lt nx -> ERR NX and XX, GT or LT options at the same time are not compatible
