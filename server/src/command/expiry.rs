@@ -295,7 +295,8 @@ fn read_deadline(key: &[u8], reader: &Reader<'_>, unit: Unit, base: Base) -> Com
     };
     let millis = signed(UnixMillis(millis));
     Ok(Reply::Integer(match unit {
-        Unit::Seconds => millis.saturating_add(500) / 1000,
+        // The remainder is rounded alone: the last deadline there is has no room for half a second more.
+        Unit::Seconds => millis / 1000 + (millis % 1000 + 500) / 1000,
         Unit::Milliseconds => millis,
     }))
 }

@@ -182,6 +182,7 @@ fn deadlines_are_checked_as_in_redis() {
         ttl k -> -1
         pexpireat k 9223372036854775807 -> 1
         pexpiretime k -> 9223372036854775807
+        expiretime k -> 9223372036854776
         expire k -> ERR wrong number of arguments for 'expire' command
         persist -> ERR wrong number of arguments for 'persist' command
         ",
