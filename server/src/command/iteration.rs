@@ -9,6 +9,7 @@ use bytes::Bytes;
 use raftlog::engine::Direction;
 use resp::Reply;
 
+use super::quoting::until_zero;
 use super::spec::Arity::{AtLeast, Exactly};
 use super::spec::flags::{ITERATES, READONLY};
 use super::spec::{BLANK, CommandFailure, CommandResult, CommandSpec, Flags, Group, ReadCommand, read};
@@ -140,10 +141,20 @@ impl ReadCommand for Scan {
     }
 }
 
-/// An unsigned decimal number, with leading zeros or not.
+/// What Redis's `strtoul` makes of a cursor: a decimal number, with a sign or not; nothing is 0, and a negative one wraps around.
 fn parse_cursor(text: &[u8]) -> Result<u64, CommandError> {
-    let digits = std::str::from_utf8(text).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-    digits.and_then(|digits| digits.parse().ok()).ok_or(CommandError::InvalidCursor)
+    let text = until_zero(text);
+    if text.is_empty() {
+        return Ok(0);
+    }
+    let (is_negative, digits) = match text {
+        [b'-', digits @ ..] => (true, digits),
+        [b'+', digits @ ..] => (false, digits),
+        digits => (false, digits),
+    };
+    let digits = std::str::from_utf8(digits).ok().filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+    let number: u64 = digits.and_then(|digits| digits.parse().ok()).ok_or(CommandError::InvalidCursor)?;
+    Ok(if is_negative { number.wrapping_neg() } else { number })
 }
 
 fn page_reply(cursor: String, items: Vec<Reply>) -> Reply {

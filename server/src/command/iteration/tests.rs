@@ -61,6 +61,12 @@ fn scan_arguments_are_checked_as_in_redis() {
     Session::new().check_lines(
         "
         scan 0 -> ['0' []]
+        scan '' -> ['0' []]
+        scan +0 -> ['0' []]
+        scan -1 -> ['0' []]
+        scan '0\x00x' -> ['0' []]
+        scan - -> ERR invalid cursor
+        scan ' 0' -> ERR invalid cursor
         scan x -> ERR invalid cursor
         scan -x -> ERR invalid cursor
         scan 99999999999999999999 -> ERR invalid cursor
