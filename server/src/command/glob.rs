@@ -1,10 +1,15 @@
 //! Patterns of KEYS, SCAN and RANGE, with the semantics of Redis's `stringmatchlen`, oddities included.
 //! `*` any bytes, `?` one byte, `[abc]` one of a class, `[^a]` none of it, `[a-z]` a range in either order, `\x` the byte x.
+//! A range goes by bytes from 0 to 255 everywhere; Redis compares C's `char`, which is signed on x86 and not on ARM.
 //! Redis's matcher recurses, and takes exponential time on some patterns; this one goes back to the last `*` only, which is enough, and takes
 //! at most pattern length times text length steps.
 
 /// Whether the whole of `text` fits `pattern`.
 pub(crate) fn matches(pattern: &[u8], text: &[u8]) -> bool {
+    // Redis does not look at the pattern's stars when there is nothing to match; the lone star, all its callers know.
+    if text.is_empty() {
+        return pattern.is_empty() || pattern == b"*";
+    }
     let (mut pattern_at, mut text_at) = (0, 0);
     // The pattern after the last `*`, and the first text position not yet tried for it.
     let mut retry: Option<(usize, usize)> = None;
@@ -84,6 +89,7 @@ mod tests {
             ("", "a", false),
             ("a", "", false),
             ("*", "", true),
+            ("**", "", false),
             ("*", "anything", true),
             ("**", "a", true),
             ("a*", "a", true),

@@ -28,7 +28,8 @@ pub(super) const COMMANDS: &[CommandSpec] = &[
         since: "1.0.0",
         summary: "Returns all key names that match a pattern.",
         complexity: "O(N) with N being the number of keys that begin with the pattern's literal beginning.",
-        deviation: "Keys come in byte order; more than 256 MiB of them are refused with `ERR reply is too large`.",
+        deviation: "Keys come in byte order; more than 256 MiB of them are refused with `ERR reply is too large`. Ranges in patterns, as in \
+                    `[a-z]`, go by bytes from 0 to 255; in Redis those from 128 on are negative on some processors.",
         handler: read::<KeysMatching>(),
         ..ROW
     },
@@ -37,7 +38,7 @@ pub(super) const COMMANDS: &[CommandSpec] = &[
         since: "2.8.0",
         summary: "Iterates over the key names in the database.",
         complexity: "O(1) for every call. O(N) for a complete iteration, where N is the number of keys inside the database.",
-        deviation: "Each key that stays is returned once; a cursor stays valid on every node and after a restart.",
+        deviation: "Each key that stays is returned once; a cursor stays valid on every node and after a restart. MATCH is as in KEYS.",
         handler: read::<Scan>(),
         ..ROW
     },
