@@ -88,7 +88,7 @@ pub(super) const COMMANDS: &[CommandSpec] = &[
     CommandSpec {
         name: "cluster",
         arity: Arity::AtLeast(2),
-        flags: Flags(STALE),
+        flags: Flags(0),
         since: "3.0.0",
         summary: "A container for Redis Cluster commands.",
         complexity: "",
