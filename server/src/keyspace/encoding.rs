@@ -280,6 +280,7 @@ pub(super) fn decode_keyspace_state(group: GroupId, mut bytes: Bytes) -> EngineR
     state.next_namespace = Namespace(bytes.get_u32());
     state.dead_namespaces = bytes.get_u32();
     state.expiry_floor = UnixMillis(bytes.get_u64());
+    state.expiry_from = state.expiry_floor;
     for database in &mut state.databases {
         *database = Database { namespace: Namespace(bytes.get_u32()), keys: bytes.get_u64(), expires: bytes.get_u64() };
     }
@@ -295,8 +296,9 @@ pub(super) fn dead_namespace_key(group: GroupId, namespace: Namespace) -> Vec<u8
     bytes
 }
 
-pub(super) fn dead_namespace_range(group: GroupId) -> KeyRange {
-    KeyRange::prefix(&state_key(group, DEAD_NAMESPACE_NAME))
+/// All dead namespaces from an id on.
+pub(super) fn dead_namespace_range(group: GroupId, from: Namespace) -> KeyRange {
+    KeyRange { from: dead_namespace_key(group, from), to: KeyRange::prefix(&state_key(group, DEAD_NAMESPACE_NAME)).to }
 }
 
 pub(super) fn decode_dead_namespace_key(record: &Bytes) -> EngineResult<Namespace> {

@@ -23,7 +23,7 @@ pub use position::{Position, Slot};
 pub use reader::{KeyBounds, ReadContext, ReadError, Reader};
 pub use scan::ScanPage;
 pub use state::{Database, KeyspaceState};
-pub use writer::{Lookup, Purged, Swept, WriteError, Writer, earliest_deadline};
+pub use writer::{Lookup, Purged, Swept, WriteError, Writer};
 
 /// Replicated state that belongs to no key: counters, tables; the node's own records start with `raft/`.
 pub const STATE: Cf = Cf(0);

@@ -4,10 +4,10 @@
 //! no storage access per command. It is `Copy`, so that undoing a command is an assignment.
 //! Invariant: each live namespace belongs to one database; `revision` never falls and stays below 2^53.
 
-use raftlog::engine::{EngineResult, Overlay, View};
+use raftlog::engine::{Direction, EngineResult, Overlay, View};
 
-use super::encoding::{decode_keyspace_state, encode_keyspace_state, keyspace_state_key};
-use super::{DATABASES, GroupId, Namespace, STATE, UnixMillis};
+use super::encoding::{decode_expiry_key, decode_keyspace_state, encode_keyspace_state, expiry_range, keyspace_state_key};
+use super::{DATABASES, EXPIRY, GroupId, Namespace, STATE, UnixMillis};
 
 /// Revisions stay below this, so that JavaScript clients can hold them.
 const REVISION_END: u64 = 1 << 53;
@@ -37,6 +37,13 @@ pub struct KeyspaceState {
     pub(super) dead_namespaces: u32,
     /// No expiry record has an earlier deadline: a search for due keys starts here and so steps over no tombstones of earlier purges.
     pub(super) expiry_floor: UnixMillis,
+    /// No expiry record has an earlier deadline, either; never below `expiry_floor`. Not stored, since it follows from how this replica
+    /// batches: it also keeps the search from stepping, batch after batch, over the tombstones of keys that were changed before they were due.
+    pub(super) expiry_from: UnixMillis,
+    /// Whether `expiry_from` was looked for since the last purge. Not stored.
+    pub(super) expiry_searched: bool,
+    /// No namespace that waits for its sweep has a smaller id: the same for the tombstones of those that were swept. Not stored.
+    pub(super) dead_from: Namespace,
     pub(super) databases: [Database; DATABASES as usize],
 }
 
@@ -49,7 +56,18 @@ impl KeyspaceState {
             *entry = database(namespace);
         }
         let next_namespace = Namespace(u32::from(DATABASES));
-        Self { group, changed: false, revision: 0, next_namespace, dead_namespaces: 0, expiry_floor: UnixMillis(0), databases }
+        Self {
+            group,
+            changed: false,
+            revision: 0,
+            next_namespace,
+            dead_namespaces: 0,
+            expiry_floor: UnixMillis(0),
+            expiry_from: UnixMillis(0),
+            expiry_searched: false,
+            dead_from: Namespace(0),
+            databases,
+        }
     }
 
     /// The state as a view has it.
@@ -100,6 +118,23 @@ impl KeyspaceState {
     #[must_use]
     pub fn dead_namespaces(&self) -> u32 {
         self.dead_namespaces
+    }
+
+    /// No key of the group, of flushed databases too, has an earlier deadline; none if no key has any. Exact after a purge, when the
+    /// search is worth its cost: it steps over the tombstones of all that was changed before it was due. Where the key of that deadline has
+    /// been changed since, the next purge removes nothing. `view` has all changes of this state.
+    /// # Errors
+    /// The engine's.
+    pub fn earliest_deadline(&mut self, view: &dyn View) -> EngineResult<Option<UnixMillis>> {
+        if !self.expiry_searched {
+            let range = expiry_range(self.group, self.expiry_from, UnixMillis(u64::MAX));
+            self.expiry_from = match view.items(EXPIRY, &range, Direction::Forward).next() {
+                Some(item) => decode_expiry_key(&item?.0)?.0,
+                None => UnixMillis(u64::MAX),
+            };
+            self.expiry_searched = true;
+        }
+        Ok((self.expiry_from.0 < u64::MAX).then_some(self.expiry_from))
     }
 
     pub(super) fn next_revision(&mut self) -> u64 {

@@ -23,7 +23,8 @@ fn namespace_of(record: &[u8]) -> Namespace {
 
 /// Checks that all records agree with each other and with `state`, which must be stored in `view`.
 pub(crate) fn check_invariants(view: &dyn View, state: &KeyspaceState) {
-    assert_eq!(KeyspaceState::load(view, GROUP).expect("loads"), *state);
+    let stored = KeyspaceState::load(view, GROUP).expect("loads");
+    assert_eq!(encoding::encode_keyspace_state(&stored), encoding::encode_keyspace_state(state));
     let mut counts: BTreeMap<Namespace, (u64, u64)> = BTreeMap::new();
     let (mut in_scan, mut in_expiry, mut in_value) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
     for (record, bytes) in records(view, META) {
@@ -36,7 +37,7 @@ pub(crate) fn check_invariants(view: &dyn View, state: &KeyspaceState) {
         in_scan.insert((namespace, Position::of(&key), key.clone(), metadata.key_type.name()));
         if let Some(deadline) = metadata.deadline {
             in_expiry.insert((deadline, namespace, key));
-            assert!(deadline >= state.expiry_floor);
+            assert!(state.expiry_floor <= state.expiry_from && state.expiry_from <= deadline);
         }
         if let StoredValue::Apart(length) = metadata.value {
             in_value.insert((record, length));
@@ -51,18 +52,20 @@ pub(crate) fn check_invariants(view: &dyn View, state: &KeyspaceState) {
     assert_eq!(expiry.collect::<BTreeSet<_>>(), in_expiry);
     let value = records(view, VALUE).into_iter().map(|(record, value)| (record, value.len()));
     assert_eq!(value.collect::<BTreeSet<_>>(), in_value);
-    let dead = view.items(STATE, &dead_namespace_range(GROUP), Direction::Forward);
+    let dead = view.items(STATE, &dead_namespace_range(GROUP, Namespace(0)), Direction::Forward);
     let dead: BTreeSet<Namespace> =
         dead.map(|item| encoding::decode_dead_namespace_key(&item.expect("memory does not fail").0).expect("decodes")).collect();
     assert_eq!(dead.len(), state.dead_namespaces() as usize);
+    assert!(dead.first().is_none_or(|first| state.dead_from <= *first));
     for database in state.databases() {
         assert!(!dead.contains(&database.namespace));
         let count = counts.remove(&database.namespace).unwrap_or_default();
         assert_eq!(count, (database.keys, database.expires), "{database:?}");
     }
     assert!(counts.keys().all(|namespace| dead.contains(namespace)), "what belongs to no database waits for a sweep");
-    let earliest = earliest_deadline(view, GROUP).expect("memory does not fail");
-    assert_eq!(earliest, in_expiry.first().map(|(deadline, _, _)| *deadline));
+    let mut state = *state;
+    let earliest = state.earliest_deadline(view).expect("memory does not fail");
+    assert!(in_expiry.first().is_none_or(|(deadline, _, _)| earliest.is_some_and(|earliest| earliest <= *deadline)));
 }
 
 fn set(session: &mut Session, key: &str, lifetime: Option<u64>) {
@@ -71,6 +74,14 @@ fn set(session: &mut Session, key: &str, lifetime: Option<u64>) {
         let lookup = writer.lookup(key.as_bytes()).expect("memory does not fail");
         writer.set_string(lookup, Bytes::from("value"), deadline).expect("a short key");
     });
+}
+
+/// The earliest deadline, as a replica looks for it after each batch.
+fn earliest(session: &mut Session) -> Option<UnixMillis> {
+    let mut state = session.state;
+    let earliest = state.earliest_deadline(session.view().as_ref()).expect("memory does not fail");
+    session.state = state;
+    earliest
 }
 
 fn metadata(session: &Session, key: &str) -> Option<Metadata> {
@@ -111,14 +122,14 @@ fn purge_goes_in_bounded_rounds_by_deadline() {
     assert_eq!(purge(&mut session, 10), Purged { keys: 0, more: false });
     session.now.0 = start + 30;
     assert_eq!(purge(&mut session, 2), Purged { keys: 2, more: true });
-    assert_eq!(earliest_deadline(session.view().as_ref(), GROUP).expect("reads"), Some(UnixMillis(start + 30)));
+    assert_eq!(earliest(&mut session), Some(UnixMillis(start + 30)));
     assert_eq!(purge(&mut session, 2), Purged { keys: 1, more: false });
     assert_eq!(purge(&mut session, 2), Purged { keys: 0, more: false });
     assert_eq!(session.state.database(0), Database { keys: 2, expires: 1, ..session.state.database(0) });
     session.now.0 = start + 40;
     set(&mut session, "e", Some(1));
     assert_eq!(purge(&mut session, 2), Purged { keys: 1, more: false });
-    assert_eq!(earliest_deadline(session.view().as_ref(), GROUP).expect("reads"), Some(UnixMillis(start + 41)));
+    assert_eq!(earliest(&mut session), Some(UnixMillis(start + 41)));
 }
 
 #[test]
@@ -152,6 +163,36 @@ fn sweep_removes_flushed_databases_in_bounded_rounds() {
     assert_eq!(records(session.view().as_ref(), META).len(), 1);
     assert_eq!(sweep(&mut session, 1), Swept { keys: 0, more: false });
     assert_eq!(session.line("get alive"), "'value'");
+}
+
+#[test]
+fn a_search_does_not_begin_before_what_was_found_last() {
+    let mut session = Session::new();
+    let now = session.now.0;
+    for lifetime in [100, 300, 500] {
+        set(&mut session, "a", Some(lifetime));
+    }
+    assert_eq!(earliest(&mut session), Some(UnixMillis(now + 500)));
+    assert_eq!(session.state.expiry_from, UnixMillis(now + 500), "not over the tombstones of the first two deadlines");
+    set(&mut session, "b", Some(200));
+    assert_eq!(earliest(&mut session), Some(UnixMillis(now + 200)));
+    session.line("del a b");
+    assert_eq!(earliest(&mut session), Some(UnixMillis(now + 200)), "nobody has looked since");
+    set(&mut session, "c", Some(150));
+    session.now.0 += 200;
+    let purged = session.write(|writer| writer.purge_expired(5)).expect("memory does not fail");
+    assert_eq!(purged, Purged { keys: 1, more: false });
+    assert_eq!(earliest(&mut session), None);
+
+    for line in ["select 1", "set k v", "flushdb", "select 0", "set k v", "flushdb"] {
+        match line.strip_prefix("select ") {
+            Some(db) => session.db = db.parse().expect("a database"),
+            None => assert_eq!(session.line(line), "OK"),
+        }
+        session.write(|writer| writer.sweep(5)).expect("memory does not fail");
+        assert_eq!(session.state.dead_namespaces(), 0, "{line}: a smaller id after a larger one is found, too");
+    }
+    assert_eq!(session.state.dead_from, Namespace(0));
 }
 
 #[test]

@@ -236,6 +236,7 @@ impl<'a, 'v> Writer<'a, 'v> {
         let fresh = self.unused_namespace()?;
         self.state.next_revision();
         self.state.dead_namespaces += 1;
+        self.state.dead_from = self.state.dead_from.min(namespace);
         self.state.databases[usize::from(db)] = Database { namespace: fresh, keys: 0, expires: 0 };
         Ok(())
     }
@@ -250,7 +251,7 @@ impl<'a, 'v> Writer<'a, 'v> {
     /// # Errors
     /// The engine's, and `Corruption` if an expiry record has no key.
     pub fn purge_expired(&mut self, keys_max: usize) -> EngineResult<Purged> {
-        let range = expiry_range(self.group(), self.state.expiry_floor, self.now);
+        let range = expiry_range(self.group(), self.state.expiry_from, self.now);
         let mut due = VecDeque::new();
         if range.from < range.to {
             for item in self.overlay.items(EXPIRY, &range, Direction::Forward).take(keys_max.saturating_add(1)) {
@@ -271,6 +272,8 @@ impl<'a, 'v> Writer<'a, 'v> {
         let floor = due.front().map_or(UnixMillis(self.now.0.saturating_add(1)), |(deadline, _, _)| *deadline);
         self.state.changed |= floor > self.state.expiry_floor;
         self.state.expiry_floor = floor.max(self.state.expiry_floor);
+        self.state.expiry_from = floor.max(self.state.expiry_from);
+        self.state.expiry_searched = false;
         Ok(Purged { keys, more: !due.is_empty() })
     }
 
@@ -303,6 +306,7 @@ impl<'a, 'v> Writer<'a, 'v> {
             let dead = dead_namespace_key(self.group(), namespace);
             if is_last_round {
                 self.overlay.delete(STATE, dead);
+                self.state.dead_from = namespace;
                 self.state.dead_namespaces -= 1;
                 self.state.changed = true;
             } else {
@@ -326,6 +330,7 @@ impl<'a, 'v> Writer<'a, 'v> {
             if let Some(deadline) = deadline {
                 self.overlay.put(EXPIRY, expiry_key(self.group(), deadline, lookup.namespace, lookup.key), Bytes::new());
                 self.state.expiry_floor = self.state.expiry_floor.min(deadline);
+                self.state.expiry_from = self.state.expiry_from.min(deadline);
             }
         }
         if lookup.metadata().is_none_or(|metadata| metadata.key_type != key_type) {
@@ -362,7 +367,8 @@ impl<'a, 'v> Writer<'a, 'v> {
         if self.state.dead_namespaces == 0 {
             return Ok(None);
         }
-        let first = self.overlay.items(STATE, &dead_namespace_range(self.group()), Direction::Forward).next();
+        let range = dead_namespace_range(self.group(), self.state.dead_from);
+        let first = self.overlay.items(STATE, &range, Direction::Forward).next();
         let (key, value) = first.ok_or_else(|| corruption("a dead namespace is missing".to_owned()))??;
         Ok(Some((decode_dead_namespace_key(&key)?, decode_dead_namespace(&value)?)))
     }
@@ -377,17 +383,5 @@ impl<'a, 'v> Writer<'a, 'v> {
                 return Ok(namespace);
             }
         }
-    }
-}
-
-/// The earliest deadline of any key of the group, of flushed databases too; `purge_expired` removes what it belongs to.
-/// # Errors
-/// The engine's.
-pub fn earliest_deadline(view: &dyn View, group: GroupId) -> EngineResult<Option<UnixMillis>> {
-    let state = KeyspaceState::load(view, group)?;
-    let range = expiry_range(group, state.expiry_floor, UnixMillis(u64::MAX));
-    match view.items(EXPIRY, &range, Direction::Forward).next() {
-        Some(item) => Ok(Some(decode_expiry_key(&item?.0)?.0)),
-        None => Ok(None),
     }
 }

@@ -23,9 +23,7 @@ use super::members::{Change, Members, MembershipChange};
 use super::runs::RunId;
 use crate::command::codec::{self, CodecError};
 use crate::error::RequestError;
-use crate::keyspace::{
-    KeyspaceState, ReadContext, ReadError, Reader, STATE, UnixMillis, Writer, earliest_deadline, log_time_key, state_key,
-};
+use crate::keyspace::{KeyspaceState, ReadContext, ReadError, Reader, STATE, UnixMillis, Writer, log_time_key, state_key};
 use crate::node::request::{Request, RunResult, reply_bytes};
 
 /// The one group of today.
@@ -279,7 +277,8 @@ impl StateMachine {
     /// Brings up to date what is derived from the data.
     fn refresh(&mut self, view: &dyn View) -> EngineResult<()> {
         let expires: u64 = self.keyspace.databases().iter().map(|database| database.expires).sum();
-        self.applied.earliest_deadline_ms = if expires == 0 { None } else { earliest_deadline(view, GROUP)?.map(|deadline| deadline.0) };
+        self.applied.earliest_deadline_ms =
+            if expires == 0 { None } else { self.keyspace.earliest_deadline(view)?.map(|deadline| deadline.0) };
         self.applied.leftovers = self.keyspace.dead_namespaces() > 0;
         let own = self.origins.get(&self.node_id).copied().unwrap_or_default();
         self.applied.own_sequence = if own.boot == self.boot { own.sequence } else { 0 };
