@@ -11,7 +11,7 @@ use crate::dir::TestDir;
 use crate::process::Process;
 use crate::wait::eventually;
 
-/// A Redis server that syncs every write to disk before it answers.
+/// A Redis server.
 #[derive(Debug)]
 pub struct RedisServer {
     address: SocketAddr,
@@ -20,16 +20,28 @@ pub struct RedisServer {
 }
 
 impl RedisServer {
-    /// Starts one that keeps its data in the given directory.
+    /// Starts one that keeps its data in the given directory and syncs every write to disk before it answers.
     /// # Panics
     /// It does not start.
     #[must_use]
     pub fn start(dir: TestDir) -> Self {
+        Self::start_with(dir, &["--appendonly", "yes", "--appendfsync", "always"])
+    }
+
+    /// Starts one that keeps its data in memory alone, with options as redis-server's flags.
+    /// # Panics
+    /// It does not start.
+    #[must_use]
+    pub fn start_without_persistence(dir: TestDir, options: &[&str]) -> Self {
+        Self::start_with(dir, options)
+    }
+
+    fn start_with(dir: TestDir, options: &[&str]) -> Self {
         let address = address::reserve();
         let (ip, port) = (address.ip().to_string(), address.port().to_string());
         let path = dir.path().display().to_string();
-        let settings = ["--bind", &ip, "--port", &port, "--dir", &path, "--appendonly", "yes", "--appendfsync", "always", "--save", ""];
-        let args: Vec<String> = settings.iter().map(|arg| (*arg).to_owned()).collect();
+        let settings = ["--bind", &ip, "--port", &port, "--dir", &path, "--save", ""];
+        let args: Vec<String> = settings.iter().chain(options).map(|arg| (*arg).to_owned()).collect();
         let log = File::create(dir.join("redis.log")).expect("a log can be created");
         let process = Process::start(Path::new("redis-server"), &args, log);
         eventually("redis-server answers", || Client::connect(address).ok()?.call(&["PING"]).ok());
