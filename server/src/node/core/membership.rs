@@ -14,7 +14,7 @@ use super::{Core, Effect, LEVEL, Members, change_context};
 use crate::error::RequestError;
 
 /// Names a join or admin request between the core and the shell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RequestId(pub u64);
 
 /// What a joiner is told.
@@ -77,6 +77,10 @@ impl Core {
     /// A node asks to become a member, or tells its new addresses or level. The id in `node` is ignored.
     pub fn join(&mut self, id: RequestId, cluster_id: Option<&str>, node: Member) {
         let give_up_at_ms = self.now.mono_ms + REQUEST_PATIENCE_MS;
+        // A member without data does not know its own cluster yet.
+        if self.applied.members.members.is_empty() {
+            return self.effects.push(Effect::AnswerJoin(id, JoinAnswer::Wait));
+        }
         if cluster_id.is_some_and(|wanted| wanted != self.applied.members.cluster_id) {
             let text = format!("this is cluster {}, not the one asked for", self.applied.members.cluster_id);
             return self.effects.push(Effect::AnswerJoin(id, JoinAnswer::Refused(text)));

@@ -75,6 +75,31 @@ fn request(line: &str) -> Request {
     Request { spec: table::resolve(&args).expect("a good command"), args, db: 0 }
 }
 
+fn group_config(node_id: u64, seed: u64) -> GroupConfig {
+    GroupConfig {
+        node_id,
+        election_ticks: 10,
+        heartbeat_ticks: 2,
+        append_bytes_max: 500,
+        uncommitted_bytes_max: 1 << 20,
+        committed_bytes_max: 1 << 20,
+        seed,
+    }
+}
+
+fn core_config(node_id: u64, boot: u64, seed: u64) -> CoreConfig {
+    CoreConfig {
+        node_id,
+        boot,
+        entry_bytes_max: 100,
+        entry_commands_max: 10,
+        log_bytes_max: 3000,
+        replication_factor: 3,
+        clock_skew_max_ms: 500,
+        seed,
+    }
+}
+
 impl Simulation {
     fn new(seed: u64) -> Self {
         let mut simulation = Self {
@@ -115,28 +140,9 @@ impl Simulation {
         let log: Arc<dyn Engine> = Arc::<MemoryEngine>::clone(&node.log);
         let contents = read_snapshot_contents(data.view(ViewKind::Latest).as_ref()).expect("good data");
         let store = LogStore::open(log, GROUP, contents.position, contents.configuration, None).expect("a good log");
-        let config = GroupConfig {
-            node_id: id,
-            election_ticks: 10,
-            heartbeat_ticks: 2,
-            append_bytes_max: 500,
-            uncommitted_bytes_max: 1 << 20,
-            committed_bytes_max: 1 << 20,
-            seed,
-        };
-        let group = Group::open(config, store, contents.position.index).expect("a consistent state");
+        let group = Group::open(group_config(id, seed), store, contents.position.index).expect("a consistent state");
         let mut machine = StateMachine::open(data, id, node.boot).expect("good data");
-        let config = CoreConfig {
-            node_id: id,
-            boot: node.boot,
-            entry_bytes_max: 100,
-            entry_commands_max: 10,
-            log_bytes_max: 3000,
-            replication_factor: 3,
-            clock_skew_max_ms: 500,
-            seed,
-        };
-        let core = Core::new(config, group, machine.take_applied(), self.now);
+        let core = Core::new(core_config(id, node.boot, seed), group, machine.take_applied(), self.now);
         let (persists, entries, runs) = (VecDeque::new(), VecDeque::new(), HashMap::new());
         node.life = Some(Life { core, machine, persists, entries, change_reached: false, runs, digested: None });
         for other in (1..=NODES).filter(|other| *other != id) {
@@ -523,4 +529,16 @@ fn a_snapshot_without_its_files_is_not_installed() {
     life.core.frame(2, Frame { group: GROUP.0, wall_ms: 0, body: Some(Body::Raft(bytes)) });
     assert!(!life.core.effects().iter().any(|effect| matches!(effect, Effect::Install(_))));
     assert!(life.core.group().term() < 99);
+}
+
+#[test]
+fn a_member_without_data_sends_a_joiner_away_for_a_moment() {
+    let log: Arc<dyn Engine> = Arc::new(MemoryEngine::new(LOG_COLUMN_FAMILIES.len()));
+    let store = LogStore::open(log, GROUP, LogPosition::default(), ConfState::default(), None).expect("an empty log");
+    let group = Group::open(group_config(4, 1), store, 0).expect("a consistent state");
+    let data = Arc::new(MemoryEngine::new(COLUMN_FAMILIES.len()));
+    let mut machine = StateMachine::open(data, 4, 1).expect("good data");
+    let mut core = Core::new(core_config(4, 1, 1), group, machine.take_applied(), Now::default());
+    core.join(RequestId(1), Some("cluster"), Member::default());
+    assert!(matches!(core.effects()[..], [Effect::AnswerJoin(RequestId(1), JoinAnswer::Wait)]));
 }
