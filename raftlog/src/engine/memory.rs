@@ -22,7 +22,7 @@ struct State {
     /// All batches applied.
     current: Arc<Families>,
     /// All batches up to the last sync applied.
-    durable: Families,
+    durable: Arc<Families>,
     /// The batches in between, oldest first.
     unsynced: Vec<WriteBatch>,
 }
@@ -32,7 +32,8 @@ impl MemoryEngine {
     #[must_use]
     pub fn new(cf_count: usize) -> Self {
         let families = vec![BTreeMap::new(); cf_count];
-        Self { state: Mutex::new(State { current: Arc::new(families.clone()), durable: families, unsynced: Vec::new() }) }
+        let families = Arc::new(families);
+        Self { state: Mutex::new(State { current: Arc::clone(&families), durable: families, unsynced: Vec::new() }) }
     }
 
     /// How many batches a crash could lose.
@@ -43,13 +44,26 @@ impl MemoryEngine {
 
     /// Loses all unsynced batches but the first `kept`.
     pub fn crash(&self, kept: usize) {
+        self.sync_first(kept);
+        let mut state = self.lock();
+        state.unsynced.clear();
+        state.current = Arc::clone(&state.durable);
+    }
+
+    /// Makes the oldest `count` unsynced batches durable.
+    pub fn sync_first(&self, count: usize) {
         let mut state = self.lock();
         let State { durable, unsynced, .. } = &mut *state;
-        for batch in unsynced.iter().take(kept) {
-            apply(durable, batch);
+        let durable = Arc::make_mut(durable);
+        for batch in unsynced.drain(..count.min(unsynced.len())) {
+            apply(durable, &batch);
         }
-        unsynced.clear();
-        state.current = Arc::new(state.durable.clone());
+    }
+
+    /// What a crash that loses all unsynced batches would leave.
+    #[must_use]
+    pub fn durable_view(&self) -> Box<dyn View + '_> {
+        Box::new(MemoryView { families: Arc::clone(&self.lock().durable) })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -89,10 +103,7 @@ impl Engine for MemoryEngine {
     }
 
     fn sync(&self) -> EngineResult<()> {
-        let mut state = self.lock();
-        for batch in std::mem::take(&mut state.unsynced) {
-            apply(&mut state.durable, &batch);
-        }
+        self.sync_first(usize::MAX);
         Ok(())
     }
 

@@ -16,7 +16,7 @@ use super::shell::{Completions, Network, stop_for, wall_ms};
 const BATCH_TASKS_MAX: usize = 1024;
 
 /// What the writer does.
-pub(super) enum LogTask {
+pub enum LogTask {
     /// Stores a persist and sends its messages.
     Persist(Persist),
     /// Deletes entries from this index up to the position.
@@ -37,7 +37,7 @@ impl LogWriter {
     pub(super) fn run(self) {
         while let Ok(first) = self.tasks.recv() {
             let tasks: Vec<_> = std::iter::once(first).chain(self.tasks.try_iter().take(BATCH_TASKS_MAX)).collect();
-            if let Err(error) = self.store(&tasks) {
+            if let Err(error) = store(self.engine.as_ref(), &self.high_water, &tasks) {
                 stop_for(&error, &format!("the Raft log cannot be written: {error}"));
             }
             let persists = || tasks.iter().filter_map(|task| if let LogTask::Persist(persist) = task { Some(persist) } else { None });
@@ -51,42 +51,46 @@ impl LogWriter {
             }
         }
     }
+}
 
-    fn store(&self, tasks: &[LogTask]) -> Result<(), EngineError> {
-        let mut batch = WriteBatch::default();
-        let mut must_sync = false;
-        let mut durable = None;
-        for task in tasks {
-            match task {
-                LogTask::Persist(persist) => {
-                    persist.encode(GROUP, &mut batch);
-                    must_sync |= persist.must_sync;
-                    durable = persist.reset.or(durable);
-                    durable = persist.entries.last().map(|entry| LogPosition { index: entry.index, term: entry.term }).or(durable);
-                }
-                LogTask::Truncate(from, to) => encode_truncation(GROUP, *from, *to, &mut batch),
+/// Writes everything that is to be stored as one batch, and syncs it if any of it must be.
+/// # Errors
+/// The engine's, and those of the high-water file: the node must stop.
+pub fn store(engine: &dyn Engine, high_water: &HighWater, tasks: &[LogTask]) -> Result<(), EngineError> {
+    let mut batch = WriteBatch::default();
+    let mut must_sync = false;
+    let mut durable = None;
+    for task in tasks {
+        match task {
+            LogTask::Persist(persist) => {
+                persist.encode(GROUP, &mut batch);
+                must_sync |= persist.must_sync;
+                durable = persist.reset.or(durable);
+                durable = persist.entries.last().map(|entry| LogPosition { index: entry.index, term: entry.term }).or(durable);
             }
+            LogTask::Truncate(from, to) => encode_truncation(GROUP, *from, *to, &mut batch),
         }
-        let io = |error: std::io::Error| EngineError::Io(error.to_string());
-        if let Some(position) = kept(tasks) {
-            self.high_water.lower(position).map_err(io)?;
-        }
-        if !batch.changes.is_empty() {
-            self.engine.write(&batch)?;
-        }
-        if must_sync {
-            self.engine.sync()?;
-        }
-        if let Some(position) = durable {
-            self.high_water.raise(position).map_err(io)?;
-        }
-        Ok(())
     }
+    let io = |error: std::io::Error| EngineError::Io(error.to_string());
+    if let Some(position) = kept(tasks) {
+        high_water.lower(position).map_err(io)?;
+    }
+    if !batch.changes.is_empty() {
+        engine.write(&batch)?;
+    }
+    if must_sync {
+        engine.sync()?;
+    }
+    if let Some(position) = durable {
+        high_water.raise(position).map_err(io)?;
+    }
+    Ok(())
 }
 
 /// Where the log still ends at least if a crash comes before tasks that cut it are carried out, or in their middle; none if none of them
 /// cuts. What they write may be lost, whether it replaces something or not.
-fn kept(tasks: &[LogTask]) -> Option<LogPosition> {
+#[must_use]
+pub fn kept(tasks: &[LogTask]) -> Option<LogPosition> {
     let persists = || tasks.iter().filter_map(|task| if let LogTask::Persist(persist) = task { Some(persist) } else { None });
     if !persists().any(|persist| persist.stale_to > 0 || persist.reset.is_some()) {
         return None;

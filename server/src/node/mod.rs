@@ -6,7 +6,7 @@ mod apply_worker;
 pub mod ballast;
 pub mod core;
 mod handle;
-mod log_writer;
+pub mod log_writer;
 mod mailbox;
 mod peer_record;
 mod replies;

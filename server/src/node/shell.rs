@@ -858,8 +858,10 @@ fn send_task<T>(worker: &SyncSender<T>, task: T) {
     }
 }
 
-/// Exports the data of one view and describes it for raft.
-fn generate_snapshot(data: &dyn Engine, dir: &Path) -> Result<(Snapshot, SnapshotFiles), EngineError> {
+/// Exports the data of one view into a directory and describes it for raft.
+/// # Errors
+/// The engine's, and those of the directory.
+pub fn generate_snapshot(data: &dyn Engine, dir: &Path) -> Result<(Snapshot, SnapshotFiles), EngineError> {
     let io = |error: std::io::Error| EngineError::Io(format!("{}: {error}", dir.display()));
     if dir.exists() {
         std::fs::remove_dir_all(dir).map_err(io)?;

@@ -218,11 +218,16 @@ impl Storage {
         )?;
         let layer_bytes_max = options.memtable_bytes / LAYERS_PER_MEMTABLES;
         let data = LayeredEngine::new(Box::new(data), COLUMN_FAMILIES.len(), layer_bytes_max);
+        Self::over(dir, Arc::new(log), Arc::new(data), random)
+    }
+
+    /// As `open`, over engines that are open already.
+    /// # Errors
+    /// See `StorageError`.
+    pub fn over(dir: &Path, log: Arc<dyn Engine>, data: Arc<dyn Engine>, random: u64) -> Result<Self, StorageError> {
         let (high_water, high_water_mark) =
             HighWater::open(&dir.join("high-water")).map_err(|source| StorageError::Directory { path: dir.join("high-water"), source })?;
-        let identity = Identity::default();
-        let mut storage =
-            Self { dir: dir.to_owned(), log: Arc::new(log), data: Arc::new(data), high_water, high_water_mark, identity, boot: 0 };
+        let mut storage = Self { dir: dir.to_owned(), log, data, high_water, high_water_mark, identity: Identity::default(), boot: 0 };
         storage.identify(random)?;
         if let Some(reason) = storage.read::<String>(storage.log.as_ref(), LOG_CF, "node/distrust")? {
             return Err(StorageError::Distrusted { path: dir.to_owned(), reason });
@@ -434,14 +439,14 @@ fn read_record<M: prost::Message + Default>(engine: &dyn Engine, cf: Cf, name: &
 /// The processes of the other members on record in `log/`.
 /// # Errors
 /// The engine's.
-pub(super) fn read_peers(log: &dyn Engine) -> Result<PeerProcesses, EngineError> {
+pub fn read_peers(log: &dyn Engine) -> Result<PeerProcesses, EngineError> {
     Ok(read_record(log, LOG_CF, "node/peers")?.unwrap_or_default())
 }
 
 /// Records the processes of the other members in `log/`, durably.
 /// # Errors
 /// The engine's.
-pub(super) fn persist_peers(log: &dyn Engine, peers: &PeerProcesses) -> Result<(), EngineError> {
+pub fn persist_peers(log: &dyn Engine, peers: &PeerProcesses) -> Result<(), EngineError> {
     put_synced(log, LOG_CF, "node/peers", Some(peers.encode_to_vec()))
 }
 

@@ -78,7 +78,7 @@ pub enum Lane {
 }
 
 /// Names a snapshot on its way to a follower, so that nothing of an earlier one is taken for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SnapshotId(pub u64);
 
 /// What the shell has to do, in the order of the list.
