@@ -1,0 +1,67 @@
+//! The simulator: whole clusters in one thread, from one seed.
+//! Everything that decides is the product's: the driver of the group, the node's core, the state machine, the commands, the storage with its
+//! installation of snapshots, the log writer's batches, over the in-memory engine. What waits is simulated: clocks, disks, the network, the
+//! threads (`machine`). `plan` says which faults a seed has, `world` lets them happen, `checks` watches Raft's properties at every step,
+//! `clients` remembers what clients saw, for the linearizability checker. `planted` has the bugs that show that all this finds bugs.
+//! A seed tells the same story every time: nothing here may depend on the machine, a hash map's order or a clock.
+
+mod checks;
+mod clients;
+mod disk;
+mod machine;
+pub mod plan;
+pub mod planted;
+mod trace;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use redraft_tests::linearizability::{self, Limits};
+
+use plan::Plan;
+use planted::Bug;
+pub use trace::Trace;
+pub use world::Counts;
+use world::World;
+
+/// A run that is over.
+pub struct Finished {
+    /// What happened.
+    pub counts: Counts,
+    /// A number for the whole story.
+    pub hash: u64,
+    /// What went wrong.
+    pub verdict: Result<(), String>,
+}
+
+/// Runs a seed to its end and judges it.
+pub fn run(seed: u64, bug: Option<Bug>, trace: Trace) -> Finished {
+    run_plan(Plan::new(seed), bug, trace)
+}
+
+/// Runs a plan to its end and judges it.
+/// # Panics
+/// There is no directory for the files.
+pub fn run_plan(plan: Plan, bug: Option<Bug>, trace: Trace) -> Finished {
+    let limits = limits(&plan);
+    let mut world = World::new(plan, bug, trace).expect("there is room for files");
+    // A panic of the node is a finding like any other.
+    let verdict = catch_unwind(AssertUnwindSafe(|| world.run())).unwrap_or_else(|panic| Err(format!("panic: {}", text(panic.as_ref()))));
+    let verdict = verdict.and_then(|()| match linearizability::check(world.history(), &limits) {
+        Ok(_) => Ok(()),
+        Err(violation) => Err(format!("{violation}\n{}", violation.timeline())),
+    });
+    Finished { counts: world.counts(), hash: world.trace.hash(), verdict }
+}
+
+fn text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("without a text").to_owned()
+}
+
+/// How far from its time a key may go or stay: clocks are off by so much, and a leader whose clock has stepped needs a while to notice.
+fn limits(plan: &Plan) -> Limits {
+    let steps_ms = if plan.rates.clock_step > 0.0 { 2 * plan.step_ms } else { 0 };
+    let tolerance_ms = u64::try_from(2 * plan.skew_ms + steps_ms).unwrap_or(0) + 2 * plan.sizes.clock_skew_max_ms;
+    Limits { expiry_tolerance_ns: tolerance_ms * 1_000_000, ..Limits::default() }
+}

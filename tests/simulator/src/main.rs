@@ -1,0 +1,145 @@
+//! Runs seeds of the simulator: many of them side by side, or one with its story.
+
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Instant;
+
+use clap::Parser;
+use redraft_simulator::planted::Bug;
+use redraft_simulator::{Counts, Finished, Trace, run};
+
+/// Simulates clusters with faults and checks what they do.
+#[derive(Parser)]
+struct Arguments {
+    /// How many seeds to run.
+    #[arg(long, default_value_t = 300)]
+    seeds: u64,
+    /// The first of them.
+    #[arg(long, default_value_t = 0)]
+    seed_from: u64,
+    /// Run this one alone and tell its story on standard error.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Plant every known bug in turn and see that it is found within `seeds`.
+    #[arg(long)]
+    selftest: bool,
+    /// Plant this bug.
+    #[arg(long, value_parser = bug)]
+    bug: Option<Bug>,
+    /// Threads; by default one for each processor.
+    #[arg(long)]
+    threads: Option<usize>,
+}
+
+fn bug(name: &str) -> Result<Bug, String> {
+    let known = Bug::ALL.into_iter().find(|bug| format!("{bug:?}").eq_ignore_ascii_case(name));
+    known.ok_or_else(|| format!("known are {:?}", Bug::ALL))
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    // A panic inside a run is reported with its seed.
+    std::panic::set_hook(Box::new(|_| {}));
+    if let Some(seed) = arguments.seed {
+        let finished = run(seed, arguments.bug, Trace::told());
+        eprintln!("seed {seed}: {:?}, story {:016x}: {:?}", finished.counts, finished.hash, finished.verdict.is_ok());
+        return report(seed, &finished);
+    }
+    if arguments.selftest {
+        return selftest(&arguments);
+    }
+    let outcome = run_many(&arguments, arguments.bug);
+    println!("{}", outcome.summary());
+    for (seed, finished) in &outcome.failed {
+        report(*seed, finished);
+    }
+    if outcome.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn report(seed: u64, finished: &Finished) -> ExitCode {
+    match &finished.verdict {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            println!("seed {seed} failed: {problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What many seeds came to.
+#[derive(Default)]
+struct Outcome {
+    seeds: u64,
+    seconds: f64,
+    counts: Counts,
+    failed: Vec<(u64, Finished)>,
+}
+
+impl Outcome {
+    fn summary(&self) -> String {
+        let Counts { events, elections, snapshots, faults, joins, comparisons, answered, refused, unknown } = self.counts;
+        format!(
+            "{} seeds in {:.0} s, {} failed: {events} events, {faults} faults, {elections} terms with a leader, {snapshots} snapshots, {joins} joins, {comparisons} comparisons; \
+             requests: {answered} answered, {refused} refused, {unknown} of unknown outcome",
+            self.seeds,
+            self.seconds,
+            self.failed.len()
+        )
+    }
+}
+
+/// Runs seeds on all threads; with a planted bug only until one finds it.
+fn run_many(arguments: &Arguments, bug: Option<Bug>) -> Outcome {
+    let threads = arguments.threads.or_else(|| thread::available_parallelism().ok().map(Into::into)).unwrap_or(1);
+    let (next, stop) = (AtomicU64::new(arguments.seed_from), AtomicBool::new(false));
+    let end = arguments.seed_from + arguments.seeds;
+    let outcome = Mutex::new(Outcome::default());
+    let began = Instant::now();
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= end {
+                        return;
+                    }
+                    let finished = run(seed, bug, Trace::default());
+                    let mut outcome = outcome.lock().expect("no holder of this lock panics");
+                    outcome.seeds += 1;
+                    outcome.counts += finished.counts;
+                    if finished.verdict.is_err() {
+                        stop.fetch_or(bug.is_some(), Ordering::Relaxed);
+                        outcome.failed.push((seed, finished));
+                    }
+                }
+            });
+        }
+    });
+    let mut outcome = outcome.into_inner().expect("no holder of this lock panics");
+    outcome.seconds = began.elapsed().as_secs_f64();
+    outcome.failed.sort_by_key(|(seed, _)| *seed);
+    outcome
+}
+
+/// Every planted bug must be found, and the sound version must pass its seeds.
+fn selftest(arguments: &Arguments) -> ExitCode {
+    println!("| planted bug | found after | by |");
+    println!("|---|---|---|");
+    let mut missed = 0;
+    for bug in Bug::ALL {
+        let outcome = run_many(arguments, Some(bug));
+        match outcome.failed.first() {
+            Some((seed, finished)) => {
+                let by = finished.verdict.as_ref().err().and_then(|problem| problem.lines().next()).unwrap_or_default();
+                println!("| {bug:?} | {} seeds, {:.1} s (seed {seed}) | {by} |", outcome.seeds, outcome.seconds);
+            }
+            None => {
+                missed += 1;
+                println!("| {bug:?} | **not found** in {} seeds, {:.1} s | |", outcome.seeds, outcome.seconds);
+            }
+        }
+    }
+    if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

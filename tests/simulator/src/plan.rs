@@ -1,0 +1,163 @@
+//! What a seed decides before the run begins: sizes, and which faults there are and how often (swarm testing: Groce et al., ISSTA 2012).
+//! Each seed has a random subset of the faults, since some bugs hide behind others' faults. Times in milliseconds, rates per second.
+
+use rand::rngs::SmallRng;
+use rand::seq::IndexedRandom;
+use rand::{RngExt, SeedableRng};
+
+/// The sizes of nodes: small, so that every bound is reached often.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// Ticks of an election timeout.
+    pub election_ticks: usize,
+    /// Bytes of entries in an append message.
+    pub append_bytes_max: u64,
+    /// Bytes of committed entries handed out at once.
+    pub committed_bytes_max: u64,
+    /// Bytes of runs in an entry.
+    pub entry_bytes_max: usize,
+    /// Bytes of log after which half of it is truncated.
+    pub log_bytes_max: usize,
+    /// Voters wanted.
+    pub replication_factor: usize,
+    /// A leader whose clock is off by more resigns.
+    pub clock_skew_max_ms: u64,
+}
+
+/// How often a fault happens, per second of simulated time; 0 for never.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Rates {
+    /// A machine loses power.
+    pub crash: f64,
+    /// All machines lose power at once.
+    pub crash_all: f64,
+    /// A machine stands still.
+    pub pause: f64,
+    /// Machines are cut off from each other, in one direction or both.
+    pub partition: f64,
+    /// Connections between two machines break.
+    pub reset: f64,
+    /// A machine gets new disks.
+    pub wipe: f64,
+    /// The log's disk loses what was synced.
+    pub lost_tail: f64,
+    /// A member is removed.
+    pub removal: f64,
+    /// Leadership is handed over.
+    pub transfer: f64,
+    /// A wall clock steps.
+    pub clock_step: f64,
+    /// A machine's disks and processor become slow, or fast again.
+    pub slowness: f64,
+    /// The replicas are compared; no fault, but it must do no harm.
+    pub verify: f64,
+}
+
+/// One run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The seed of everything.
+    pub seed: u64,
+    /// Machines that found the cluster.
+    pub founders: usize,
+    /// Machines that join it.
+    pub joiners: usize,
+    /// Sizes of the nodes.
+    pub sizes: Sizes,
+    /// Faults.
+    pub rates: Rates,
+    /// One unit of Raft's time.
+    pub tick_ms: u64,
+    /// Longest usual delay of a frame.
+    pub delay_ms: u64,
+    /// Share of frames on raft's lanes that are lost, that arrive twice, and that overtake others.
+    pub loss: f64,
+    /// See `loss`.
+    pub duplication: f64,
+    /// See `loss`.
+    pub reordering: f64,
+    /// Share of snapshots whose transfer breaks off.
+    pub broken_snapshots: f64,
+    /// Longest usual sync.
+    pub sync_ms: u64,
+    /// Wall clocks differ by up to this from the start.
+    pub skew_ms: i64,
+    /// Steps of wall clocks are up to this.
+    pub step_ms: i64,
+    /// Clients per machine.
+    pub clients: usize,
+    /// Pause of a client between two requests.
+    pub think_ms: u64,
+    /// Keys used at a time.
+    pub keys: usize,
+    /// Share of requests that set a deadline.
+    pub expiry: f64,
+    /// Length of the time with faults.
+    pub faults_ms: u64,
+}
+
+impl Plan {
+    /// The plan of a seed.
+    pub fn new(seed: u64) -> Self {
+        let mut random = SmallRng::seed_from_u64(seed ^ 0x7265_6472_6166_7400);
+        let random = &mut random;
+        let founders = *[1, 2, 3, 3, 3, 3, 5].choose(random).expect("not empty");
+        let joiners = if founders < 5 { random.random_range(0..=2) } else { 0 };
+        let mut rate = |likely: f64, seconds: f64| {
+            let is_on = random.random_bool(likely);
+            if is_on { random.random_range(0.5..1.5) / seconds } else { 0.0 }
+        };
+        let rates = Rates {
+            crash: rate(0.6, 2.0),
+            crash_all: rate(0.2, 6.0),
+            pause: rate(0.4, 3.0),
+            partition: rate(0.6, 2.0),
+            reset: rate(0.5, 1.0),
+            wipe: rate(0.3, 5.0),
+            lost_tail: rate(0.15, 4.0),
+            removal: rate(0.3, 5.0),
+            transfer: rate(0.4, 2.0),
+            clock_step: rate(0.3, 3.0),
+            slowness: rate(0.3, 3.0),
+            verify: rate(0.5, 2.0),
+        };
+        let mut share = |likely: f64, most: f64| if random.random_bool(likely) { random.random_range(0.0..most) } else { 0.0 };
+        let (loss, duplication, reordering) = (share(0.4, 0.1), share(0.4, 0.1), share(0.4, 0.1));
+        let (broken_snapshots, expiry) = (share(0.5, 0.6), share(0.6, 0.4));
+        let tick_ms = random.random_range(10..=50);
+        Self {
+            seed,
+            founders,
+            joiners,
+            sizes: Sizes {
+                election_ticks: 20,
+                append_bytes_max: *[200, 2_000, 100_000].choose(random).expect("not empty"),
+                committed_bytes_max: *[300, 3_000, 100_000].choose(random).expect("not empty"),
+                entry_bytes_max: *[50, 400, 5_000].choose(random).expect("not empty"),
+                log_bytes_max: *[2_000, 5_000, 20_000, 1_000_000].choose(random).expect("not empty"),
+                replication_factor: *[1, 3, 3, 3, 5].choose(random).expect("not empty"),
+                clock_skew_max_ms: 500,
+            },
+            rates,
+            tick_ms,
+            delay_ms: random.random_range(1..=tick_ms * 2),
+            loss,
+            duplication,
+            reordering,
+            broken_snapshots,
+            sync_ms: *[1, 5, 20, 60].choose(random).expect("not empty"),
+            skew_ms: *[0, 100, 450].choose(random).expect("not empty"),
+            step_ms: *[300, 5_000, 100_000].choose(random).expect("not empty"),
+            clients: random.random_range(1..=3),
+            think_ms: *[5, 20, 100].choose(random).expect("not empty"),
+            keys: random.random_range(2..=5),
+            expiry,
+            faults_ms: random.random_range(8_000..20_000),
+        }
+    }
+
+    /// Machines altogether.
+    pub fn machines(&self) -> usize {
+        self.founders + self.joiners
+    }
+}
