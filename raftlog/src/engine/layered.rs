@@ -336,6 +336,13 @@ impl Engine for LayeredEngine {
         }
     }
 
+    fn check(&self) -> EngineResult<()> {
+        if let Some(error) = &self.shared.progress().failed {
+            return Err(again(error));
+        }
+        self.shared.base.check()
+    }
+
     fn export(&self, view: &dyn View, range: &KeyRange, dir: &Path) -> EngineResult<Vec<ExportedFile>> {
         self.shared.base.export(view, range, dir)
     }

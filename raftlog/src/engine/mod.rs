@@ -6,6 +6,7 @@
 //! last `sync` that returned.
 //! An engine that has failed once stays failed: nothing here retries a sync (RocksDB background errors; fsync semantics of Linux).
 
+mod files;
 mod layer;
 mod layered;
 mod memory;
@@ -181,6 +182,13 @@ pub trait Engine: Send + Sync {
     /// # Errors
     /// `Io`: what is durable is now unknown; the process must stop, and never sync again.
     fn sync(&self) -> EngineResult<()>;
+
+    /// Tells of a failure in the background of which no call was told yet. May write, but nothing that can be read.
+    /// # Errors
+    /// `Io` or `Corruption`: the engine must not be used further.
+    fn check(&self) -> EngineResult<()> {
+        Ok(())
+    }
 
     /// Writes the keys of `range`, of every column family, as of `view`, into new files below `dir`. A column family without keys there
     /// has no file. `view` must be one of this engine's.

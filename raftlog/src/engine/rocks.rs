@@ -14,7 +14,7 @@ use rocksdb::{
     SstFileWriter, WriteOptions,
 };
 
-use super::{Cf, Change, Direction, Engine, EngineError, EngineResult, ExportedFile, Items, KeyRange, View, ViewKind, WriteBatch, wal};
+use super::{Cf, Change, Direction, Engine, EngineError, EngineResult, ExportedFile, Items, KeyRange, View, ViewKind, WriteBatch, files};
 
 /// What the engine is used for, with the sizes that follow from the memory budget.
 #[derive(Clone, Debug)]
@@ -46,8 +46,8 @@ pub struct RocksEngine {
     durability: Durability,
     /// Held so that it lives as long as the database.
     _cache: Cache,
-    /// The lock under which the WAL may be cut; after `db`, so that it is released after the database is closed.
-    _directory: Option<File>,
+    /// The lock under which files are looked at and cut; after `db`, so that it is released after the database is closed.
+    _directory: File,
 }
 
 /// Files kept open at once; each costs a descriptor and its index block.
@@ -69,17 +69,15 @@ impl RocksEngine {
     /// # Errors
     /// `Locked` when another process has it open, `Corruption` or `Io` otherwise.
     pub fn open(path: &Path, options: &RocksOptions) -> EngineResult<Self> {
-        let directory = match options.durability {
-            Durability::Wal => Some(wal::cut_torn_tail(path)?),
-            Durability::Flush => None,
-        };
+        let files::Prepared { lock, is_blank } = files::prepare(path, options.durability)?;
         let mut cache_options = LruCacheOptions::default();
         cache_options.set_capacity(options.block_cache_bytes);
         cache_options.set_num_shard_bits(CACHE_SHARD_BITS);
         let cache = Cache::new_lru_cache_opts(&cache_options);
         let mut db_options = Options::default();
-        db_options.create_if_missing(true);
-        db_options.create_missing_column_families(true);
+        // Of a database that holds something nothing is made anew: what is missing was lost, and RocksDB would delete the rest.
+        db_options.create_if_missing(is_blank);
+        db_options.create_missing_column_families(is_blank);
         db_options.set_paranoid_checks(true);
         db_options.set_max_open_files(OPEN_FILES_MAX);
         db_options.set_max_background_jobs(BACKGROUND_JOBS);
@@ -91,7 +89,11 @@ impl RocksEngine {
         db_options.set_max_log_file_size(4 << 20);
         db_options.set_recycle_log_file_num(0);
         match options.durability {
-            Durability::Wal => db_options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords),
+            Durability::Wal => {
+                db_options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+                // A WAL that is missing, or ends too early, is noticed although a newer one is intact.
+                db_options.set_track_and_verify_wals_in_manifest(true);
+            }
             Durability::Flush => db_options.set_atomic_flush(true),
         }
         let descriptors = std::iter::once("default")
@@ -100,12 +102,15 @@ impl RocksEngine {
         let db = DB::open_cf_descriptors(&db_options, path, descriptors).map_err(|error| {
             let text = error.to_string();
             if text.contains("lock file") || text.contains("lock hold by current process") {
-                EngineError::Locked { path: path.to_owned() }
-            } else {
-                failure(&error)
+                return EngineError::Locked { path: path.to_owned() };
+            }
+            match error.kind() {
+                // The directory is there; a file or a column family that the rest relies on is not.
+                ErrorKind::InvalidArgument | ErrorKind::NotFound => EngineError::Corruption(text),
+                _ => failure(&error),
             }
         })?;
-        Ok(Self { db, names: options.column_families.clone(), durability: options.durability, _cache: cache, _directory: directory })
+        Ok(Self { db, names: options.column_families.clone(), durability: options.durability, _cache: cache, _directory: lock })
     }
 
     fn family_options(options: &RocksOptions, cache: &Cache) -> Options {
@@ -166,6 +171,8 @@ fn failure(error: &Error) -> EngineError {
     match error.kind() {
         ErrorKind::Incomplete => EngineError::WouldBlock,
         ErrorKind::Corruption => EngineError::Corruption(error.to_string()),
+        // Of a file that the database relies on.
+        ErrorKind::IOError if error.to_string().contains("No such file or directory") => EngineError::Corruption(error.to_string()),
         _ => EngineError::Io(error.to_string()),
     }
 }
@@ -210,6 +217,12 @@ impl Engine for RocksEngine {
         .map_err(|error| failure(&error))
     }
 
+    fn check(&self) -> EngineResult<()> {
+        let errors = self.db.property_int_value(rocksdb::properties::BACKGROUND_ERRORS).map_err(|error| failure(&error))?;
+        // Only their number is given out, also of failures that have passed. Of one that has not, every write is told.
+        if errors.unwrap_or(0) == 0 { Ok(()) } else { self.write(&WriteBatch::default()) }
+    }
+
     fn export(&self, view: &dyn View, range: &KeyRange, dir: &Path) -> EngineResult<Vec<ExportedFile>> {
         let mut files = Vec::new();
         let mut options = Options::default();
@@ -252,7 +265,10 @@ impl Engine for RocksEngine {
                     Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(EngineError::Io(error.to_string())),
                     _ => {}
                 }
-                std::fs::hard_link(&file.path, &link).map_err(|error| EngineError::Io(error.to_string()))?;
+                std::fs::hard_link(&file.path, &link).map_err(|error| match error.kind() {
+                    std::io::ErrorKind::NotFound => EngineError::Corruption(format!("{}: {error}", file.path.display())),
+                    _ => EngineError::Io(error.to_string()),
+                })?;
                 links.push(link);
             }
             if !links.is_empty() {
@@ -320,5 +336,55 @@ impl Iterator for RocksItems<'_> {
             Direction::Reverse => self.cursor.prev(),
         }
         Some(Ok(item))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    const STATE: Cf = Cf(0);
+
+    fn write_round(engine: &RocksEngine, round: u8) -> EngineResult<()> {
+        let mut batch = WriteBatch::default();
+        for key in 0..200u8 {
+            batch.put(STATE, vec![key], vec![key.wrapping_mul(round); 500]);
+        }
+        engine.write(&batch)?;
+        engine.sync()
+    }
+
+    #[test]
+    fn damage_that_a_compaction_meets_is_told() {
+        let dir = TempDir::new().expect("temporary directory");
+        let (memtable_bytes, block_cache_bytes) = (8 << 20, 1 << 20);
+        let options = RocksOptions { column_families: vec!["state"], memtable_bytes, block_cache_bytes, durability: Durability::Flush };
+        let engine = RocksEngine::open(dir.path(), &options).expect("open");
+        write_round(&engine, 1).expect("write");
+        drop(engine);
+        let is_table = |path: &std::path::PathBuf| path.extension().is_some_and(|extension| extension == "sst");
+        let table = std::fs::read_dir(dir.path()).expect("read").flatten().map(|entry| entry.path()).find(is_table).expect("a file");
+        let mut bytes = std::fs::read(&table).expect("read");
+        bytes[40_000] ^= 1;
+        std::fs::write(&table, bytes).expect("write");
+
+        let engine = RocksEngine::open(dir.path(), &options).expect("the damage lies in a block that opening does not read");
+        engine.check().expect("nobody has met it");
+        // As many files as make RocksDB compact level 0. A write that comes later is told as well.
+        drop((2..12).try_for_each(|round| write_round(&engine, round)));
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let told = loop {
+            match engine.check() {
+                Err(error) => break error,
+                Ok(()) => assert!(Instant::now() < deadline, "nothing is told"),
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        let name = table.file_name().expect("a file has a name").to_string_lossy().into_owned();
+        assert!(matches!(&told, EngineError::Corruption(text) if text.contains(&name)), "{told}");
     }
 }

@@ -4,12 +4,12 @@
 //! bad length in the last block) or never returns (a plain record whose type reads as a recyclable one, facebook/rocksdb#11968). So the
 //! file is judged here first, and RocksDB is given none with a bad record in it.
 //! Invariant: only the newest WAL that holds anything is cut, at the start of its first bad record, and only when no intact record
-//! follows. A bad record before an intact one is corruption, and no byte changes. Whether a record that was cut had been acknowledged is
+//! follows. A bad record before an intact one, also of a newer WAL, is corruption, and no byte changes. Whether a record that was cut had been acknowledged is
 //! not decided here: callers compare what is left with their high-water mark and commit index.
 //! Format: `db/log_format.h` and `db/log_reader.cc` of RocksDB. Its checksum is CRC-32C; `crc32fast`, which we use elsewhere, computes
 //! CRC-32 only, hence the crate `crc32c`, which uses the processor's instruction where there is one.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -28,58 +28,60 @@ const CHECKSUM_MASK_DELTA: u32 = 0xa282_ead8;
 /// Types with this bit are skipped by readers that do not know them.
 const IGNORABLE_TYPE: u8 = 0x80;
 
-/// Makes the database directory `path` this process's own, then removes a torn tail from its newest WAL. To be called before RocksDB opens
-/// the directory. The file returned is the lock: RocksDB's own begins too late to keep two processes from cutting, so this one has to be
-/// held as long as the database is open. Creates the directory where it does not exist. Reads one WAL once, a block at a time.
+/// Removes a torn tail from the newest WAL of the directory `path`, which must be this process's own. To be called before RocksDB opens the
+/// directory. Reads every WAL once, a block at a time.
 /// # Errors
-/// `Locked` when another process has the directory, `Corruption` when intact records follow a bad one, `Io` otherwise.
-pub(super) fn cut_torn_tail(path: &Path) -> EngineResult<File> {
+/// `Corruption` when intact records follow a bad one, `Io` otherwise.
+pub(super) fn cut_torn_tail(path: &Path) -> EngineResult<()> {
     let failed = |error: io::Error| EngineError::Io(format!("{}: {error}", path.display()));
-    fs::create_dir_all(path).map_err(failed)?;
-    let directory = File::open(path).map_err(failed)?;
-    directory.try_lock().map_err(|error| match error {
-        TryLockError::WouldBlock => EngineError::Locked { path: path.to_owned() },
-        TryLockError::Error(error) => failed(error),
-    })?;
     // RocksDB creates a WAL before it writes to it, so newer empty files may stand behind the torn one. A file in which nothing is intact
     // becomes empty here, and then the one before it is the newest.
-    while let Some(wal) = newest_wal(path).map_err(failed)? {
+    let mut is_newest = true;
+    for wal in filled_wals(path).map_err(failed)? {
         let offset = match File::open(&wal.path).and_then(|file| judge(file, wal.number)).map_err(failed)? {
-            Verdict::Intact => break,
-            Verdict::Torn { offset } => offset,
-            Verdict::Damaged { offset } => {
-                let file = wal.path.display();
-                return Err(EngineError::Corruption(format!("{file}: intact records follow the bad one at offset {offset}")));
+            Verdict::Intact => {
+                is_newest = false;
+                continue;
             }
+            Verdict::Torn { offset } if is_newest => offset,
+            Verdict::Torn { offset } | Verdict::Damaged { offset } => return Err(damaged(&wal.path, offset)),
         };
         let bytes = wal.bytes - offset;
         tracing::warn!(file = %wal.path.display(), offset, bytes, "cutting off the end of a WAL that was never completely written");
         let file = OpenOptions::new().write(true).open(&wal.path).map_err(failed)?;
         file.set_len(offset).map_err(failed)?;
         let unsynced = |error: io::Error| failed(io::Error::new(error.kind(), format!("fsync of a WAL that was cut: {error}")));
-        file.sync_all().and_then(|()| directory.sync_all()).map_err(unsynced)?;
+        file.sync_all().map_err(unsynced)?;
+        is_newest = offset == 0;
     }
-    Ok(directory)
+    Ok(())
+}
+
+/// A file of RocksDB's log format whose bad record at `offset` is not its torn end.
+pub(super) fn damaged(file: &Path, offset: u64) -> EngineError {
+    EngineError::Corruption(format!("{}: intact records follow the bad one at offset {offset}", file.display()))
 }
 
 /// A WAL file that is not empty.
-struct Wal {
-    path: PathBuf,
+pub(super) struct Wal {
+    pub(super) path: PathBuf,
     number: u64,
-    bytes: u64,
+    pub(super) bytes: u64,
 }
 
-fn newest_wal(directory: &Path) -> io::Result<Option<Wal>> {
-    let mut newest: Option<Wal> = None;
+/// Newest first.
+pub(super) fn filled_wals(directory: &Path) -> io::Result<Vec<Wal>> {
+    let mut wals = Vec::new();
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         let Some(number) = entry.file_name().to_str().and_then(wal_number) else { continue };
         let bytes = entry.metadata()?.len();
-        if bytes > 0 && newest.as_ref().is_none_or(|newest| newest.number < number) {
-            newest = Some(Wal { path: entry.path(), number, bytes });
+        if bytes > 0 {
+            wals.push(Wal { path: entry.path(), number, bytes });
         }
     }
-    Ok(newest)
+    wals.sort_unstable_by_key(|wal| std::cmp::Reverse(wal.number));
+    Ok(wals)
 }
 
 fn wal_number(name: &str) -> Option<u64> {
@@ -90,7 +92,7 @@ fn wal_number(name: &str) -> Option<u64> {
 
 /// What a WAL file is like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
+pub(super) enum Verdict {
     /// Every record is complete.
     Intact,
     /// The record at `offset` is bad, and none after it is intact.
@@ -105,7 +107,7 @@ enum Verdict {
 /// the one before it ends. A bad one's length is not to be trusted, so from there each offset of the block may be the beginning of the
 /// next; each further block begins with a fragment again. Middle and last fragments after a bad one are the rest of a record that has lost
 /// its beginning: they are no sign of an intact record.
-fn judge(mut file: impl Read, number: u64) -> io::Result<Verdict> {
+pub(super) fn judge(mut file: impl Read, number: u64) -> io::Result<Verdict> {
     let mut records = Records::default();
     let mut block = Vec::with_capacity(BLOCK_BYTES);
     let mut block_offset = 0;
@@ -257,6 +259,10 @@ mod tests {
         RocksOptions { column_families: vec!["state"], memtable_bytes: 8 << 20, block_cache_bytes: 1 << 20, durability: Durability::Wal }
     }
 
+    fn newest_wal(directory: &Path) -> Wal {
+        filled_wals(directory).expect("readable").into_iter().next().expect("there is a WAL")
+    }
+
     fn random_bytes(seed: u64, count: usize) -> Vec<u8> {
         let mut bytes = vec![0; count];
         StdRng::seed_from_u64(seed).fill_bytes(&mut bytes);
@@ -279,9 +285,9 @@ mod tests {
             let mut ends = Vec::new();
             for (number, bytes) in (0u8..).zip(value_bytes) {
                 write_synced(&engine, number, random_bytes(u64::from(number), *bytes));
-                ends.push(usize::try_from(newest_wal(dir.path()).expect("readable").expect("there is a WAL").bytes).expect("fits"));
+                ends.push(usize::try_from(newest_wal(dir.path()).bytes).expect("fits"));
             }
-            let wal = newest_wal(dir.path()).expect("readable").expect("there is a WAL");
+            let wal = newest_wal(dir.path());
             Self { dir, _engine: engine, wal, ends }
         }
 
@@ -457,6 +463,15 @@ mod tests {
             fs::write(copy.path().join(format!("{:06}.log", live.wal.number + 1)), &newer).expect("write");
             assert_eq!(numbers(&RocksEngine::open(copy.path(), &options()).expect("open")), [0, 1]);
         }
+    }
+
+    #[test]
+    fn a_torn_file_before_one_with_an_intact_record_is_corruption() {
+        let live = Live::with_records(&[100, 300, 200]);
+        let copy = live.crash(|bytes| bytes.truncate(live.last().end - 1));
+        fs::write(copy.path().join(format!("{:06}.log", live.wal.number + 1)), &live.bytes()[..live.ends[0]]).expect("write");
+        let refusal = RocksEngine::open(copy.path(), &options()).err();
+        assert!(matches!(refusal, Some(EngineError::Corruption(_))), "{refusal:?}");
     }
 
     #[test]
