@@ -23,7 +23,7 @@ use crate::node::ballast::Ballast;
 use crate::node::core::{Addresses, AdminRequest, GROUP, JoinAnswer, LEVEL, Lane, Member, Members};
 use crate::node::shell::{self, Event, Events, Network, StartError};
 use crate::node::storage::{self, SnapshotFiles, Storage, StorageError, StorageOptions, snapshot_message};
-use crate::node::{NodeHandle, PeerRecord, Role};
+use crate::node::{FENCE, NodeHandle, PeerRecord, Role};
 
 /// Most threads of the network.
 const NETWORK_THREADS_MAX: usize = 16;
@@ -37,6 +37,8 @@ const RESIGN_TIMEOUT: Duration = Duration::from_secs(3);
 const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(2);
 /// How often the free disk space is looked at.
 const DISK_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the data is asked for failures in the background.
+const DATA_INTERVAL: Duration = Duration::from_secs(1);
 /// How often a waiting condition is looked at.
 const POLL: Duration = Duration::from_millis(10);
 
@@ -83,10 +85,8 @@ impl From<StorageError> for ServerError {
         let text = error.to_string();
         match error {
             error if error.may_pass() => Self::MayPass(text),
-            error if error.is_failed_sync() => Self::DoNotRestart(text),
-            StorageError::Mismatch(_)
-            | StorageError::Distrusted { .. }
-            | StorageError::Engine { source: EngineError::Corruption(_), .. } => Self::DoNotRestart(text),
+            StorageError::Mismatch(_) | StorageError::Fenced { .. } | StorageError::HighWater(_) => Self::DoNotRestart(text),
+            error if error.is_damage() => Self::DoNotRestart(format!("{text}; {}", shell::REJOIN)),
             StorageError::Engine { .. } | StorageError::Directory { .. } => Self::CannotStart(text),
         }
     }
@@ -94,7 +94,7 @@ impl From<StorageError> for ServerError {
 
 impl From<StartError> for ServerError {
     fn from(error: StartError) -> Self {
-        if error.may_pass() { Self::MayPass(error.to_string()) } else { Self::DoNotRestart(error.to_string()) }
+        if error.may_pass() { Self::MayPass(error.to_string()) } else { Self::DoNotRestart(format!("{error}; {}", shell::REJOIN)) }
     }
 }
 
@@ -232,6 +232,7 @@ async fn start(config: Arc<Config>) -> Result<Running, ServerError> {
     };
     tokio::spawn(pump(peer_received, events, node.clone(), Arc::clone(&peers)));
     tokio::spawn(watch_disk(node.clone(), Arc::clone(&config)));
+    tokio::spawn(watch_data(node.clone()));
     let present = Member { node_id: own.node_id, incarnation: own.incarnation, addresses, level: LEVEL };
     tokio::spawn(announce(node.clone(), peers, present));
     let clients = ClientServer::listen(client_port, config, node.clone(), metrics, stopped)?;
@@ -241,7 +242,7 @@ async fn start(config: Arc<Config>) -> Result<Running, ServerError> {
 /// A node that comes back as a new one keeps nothing, but its old data stay until somebody deletes them.
 fn set_aside(data_dir: &Path) -> Result<(), ServerError> {
     let used = |error: std::io::Error| cannot_start(format!("cannot set aside the data in {}: {error}", data_dir.display()));
-    let parts: Vec<_> = ["log", "data", "high-water", "snapshots"].into_iter().filter(|part| data_dir.join(part).exists()).collect();
+    let parts: Vec<_> = ["log", "data", "high-water", "snapshots", FENCE].into_iter().filter(|part| data_dir.join(part).exists()).collect();
     if parts.is_empty() {
         return Ok(());
     }
@@ -364,6 +365,20 @@ async fn watch_disk(node: NodeHandle, config: Arc<Config>) {
             tracing::warn!("{failure}");
         }
         last_failure = failure;
+    }
+}
+
+/// Ends the process when RocksDB has met damage in the background, as in a compaction, that no command has met.
+async fn watch_data(node: NodeHandle) {
+    let mut interval = tokio::time::interval(DATA_INTERVAL);
+    loop {
+        interval.tick().await;
+        let data = Arc::clone(node.data());
+        // The process ends when the runtime does.
+        let Ok(checked) = tokio::task::spawn_blocking(move || data.check()).await else { return };
+        if let Err(error) = checked {
+            shell::stop_for(&error, &format!("the data cannot be used any further: {error}"));
+        }
     }
 }
 

@@ -8,7 +8,7 @@ mod high_water;
 mod record;
 mod store;
 
-pub use high_water::HighWater;
+pub use high_water::{Found, HighWater, Mark};
 pub use record::{Durable, Persist, encode_bootstrap, encode_truncation};
 pub use store::{LogError, LogStore};
 

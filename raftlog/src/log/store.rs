@@ -4,7 +4,7 @@
 //! Invariant: `meta` has one record for each index from `truncated.index + 1` to the last; `cache` has the newest of these entries, among
 //! them all that are not yet both stored and applied.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 
 use super::record::{self, Durable, decode_entry, decode_numbers, entry_index};
-use super::{GroupId, LOG_CF, LogPosition};
+use super::{GroupId, LOG_CF, LogPosition, Mark};
 use crate::engine::{Direction, Engine, EngineError, KeyRange, ViewKind};
 
 /// Entries kept in memory so that followers and apply need not read the disk.
@@ -54,11 +54,13 @@ pub struct LogStore {
     offered_snapshots: BTreeMap<u64, Snapshot>,
     /// The peer that raft wants a snapshot for, until the group picks the wish up.
     wanted_snapshot: Cell<Option<u64>>,
+    /// The first failure of a read.
+    failure: OnceCell<EngineError>,
 }
 
 impl LogStore {
     /// Reads the log of a group and checks it against what the rest of the node knows: the applied index and configuration of `data/`, and
-    /// the high-water mark.
+    /// the high-water mark, if there is one.
     /// # Errors
     /// `Damaged` when entries are missing; `Engine` when it cannot be read.
     pub fn open(
@@ -66,7 +68,7 @@ impl LogStore {
         group: GroupId,
         applied: LogPosition,
         conf_state: ConfState,
-        high_water: Option<LogPosition>,
+        mark: Option<Mark>,
     ) -> Result<Self, LogError> {
         let Durable { hard_state, truncated } = Self::durable(engine.as_ref(), group)?;
         let mut store = Self {
@@ -82,9 +84,10 @@ impl LogStore {
             settled: applied.index,
             offered_snapshots: BTreeMap::new(),
             wanted_snapshot: Cell::new(None),
+            failure: OnceCell::new(),
         };
         store.load_entries()?;
-        store.check(applied, high_water)?;
+        store.check(applied, mark)?;
         // Commit-only hard states are not synced, so `data/` may be ahead of them after a crash; raft requires commit >= applied.
         if store.hard_state.commit < applied.index {
             store.hard_state.commit = applied.index;
@@ -133,7 +136,7 @@ impl LogStore {
         Ok(())
     }
 
-    fn check(&self, applied: LogPosition, high_water: Option<LogPosition>) -> Result<(), LogError> {
+    fn check(&self, applied: LogPosition, mark: Option<Mark>) -> Result<(), LogError> {
         let last = self.last();
         let damaged = |what: &str, index: u64| Err(LogError::Damaged(format!("it ends at {last}, but {what} is {index}")));
         if self.hard_state.commit > last {
@@ -142,10 +145,8 @@ impl LogStore {
         if applied.index > last {
             return damaged("the applied index of the data", applied.index);
         }
-        if let Some(mark) = high_water
-            && mark.index > last
-        {
-            return damaged("the index known to be durable", mark.index);
+        if let Some(mark) = mark {
+            self.check_mark(mark)?;
         }
         if applied.index < self.truncated.index {
             let first = self.first();
@@ -157,10 +158,37 @@ impl LogStore {
         Ok(())
     }
 
+    /// Whether the log still holds what was known to be durable.
+    fn check_mark(&self, mark: Mark) -> Result<(), LogError> {
+        let LogPosition { index, term } = mark.last;
+        let last = self.last();
+        if index > last {
+            return Err(LogError::Damaged(format!("it ends at {last}, but the index known to be durable is {index}")));
+        }
+        // Terms rise with what replaces an entry; what was truncated since is applied.
+        if let Some(found) = self.term_at(index).filter(|found| *found < term) {
+            return Err(LogError::Damaged(format!("entry {index} has term {found}, but one of term {term} was durable")));
+        }
+        let HardState { term, vote, .. } = self.hard_state;
+        if term < mark.term || (term == mark.term && mark.vote != 0 && vote != mark.vote) {
+            let Mark { term: known_term, vote: known_vote, .. } = mark;
+            let text = format!("it has term {term} and vote {vote}, but term {known_term} and vote {known_vote} were durable");
+            return Err(LogError::Damaged(text));
+        }
+        Ok(())
+    }
+
     /// Index of the last entry.
     #[must_use]
     pub fn last(&self) -> u64 {
         self.truncated.index + self.meta.len() as u64
+    }
+
+    /// Why an entry could not be read, once that has happened: the node must stop. raft is told to wait meanwhile, since it would take
+    /// any other error for a reason to send a snapshot, or panic.
+    #[must_use]
+    pub fn failure(&self) -> Option<&EngineError> {
+        self.failure.get()
     }
 
     /// Index of the first entry still there.
@@ -339,7 +367,10 @@ impl Storage for LogStore {
         for index in low..high {
             let entry = match index.checked_sub(cached_from) {
                 Some(at) => self.cache[usize::try_from(at).expect("a position in memory")].clone(),
-                None => self.read_entry(index).map_err(|error| raft::Error::Store(StorageError::Other(error.into())))?,
+                None => self.read_entry(index).map_err(|error| {
+                    self.failure.get_or_init(|| error);
+                    raft::Error::Store(StorageError::LogTemporarilyUnavailable)
+                })?,
             };
             bytes = bytes.saturating_add(entry_bytes(&entry));
             if !entries.is_empty() && bytes > bytes_max {
@@ -391,7 +422,7 @@ mod tests {
         Entry { index, term, data: Bytes::from(format!("{index}/{term}")), ..Entry::default() }
     }
 
-    fn open(engine: &Arc<MemoryEngine>, applied: LogPosition, mark: Option<LogPosition>) -> Result<LogStore, LogError> {
+    fn open(engine: &Arc<MemoryEngine>, applied: LogPosition, mark: Option<Mark>) -> Result<LogStore, LogError> {
         let engine: Arc<dyn Engine> = Arc::<MemoryEngine>::clone(engine);
         LogStore::open(engine, GROUP, applied, ConfState::default(), mark)
     }
@@ -438,15 +469,54 @@ mod tests {
         let engine = Arc::new(MemoryEngine::new(1));
         let mut store = open(&engine, LogPosition::default(), None).expect("blank log");
         persist(&engine, &mut store, (1..=9).map(|index| entry(index, 1)).collect(), 7);
-        let refused = |applied, mark| matches!(open(&engine, applied, mark), Err(LogError::Damaged(_)));
+        let refused = |applied, last: Option<LogPosition>| {
+            let mark = last.map(|last| Mark { last, ..Mark::default() });
+            matches!(open(&engine, applied, mark), Err(LogError::Damaged(_)))
+        };
         assert!(!refused(LogPosition { index: 9, term: 1 }, Some(LogPosition { index: 9, term: 1 })));
         assert!(refused(LogPosition { index: 10, term: 1 }, None), "data ahead of the log");
         assert!(refused(LogPosition { index: 9, term: 2 }, None), "data from another history");
         assert!(refused(LogPosition::default(), Some(LogPosition { index: 10, term: 1 })), "tail lost");
+        assert!(refused(LogPosition::default(), Some(LogPosition { index: 9, term: 2 })), "an older history came back");
+        assert!(!refused(LogPosition::default(), Some(LogPosition { index: 9, term: 0 })), "the term is not known");
         let mut batch = WriteBatch::default();
         batch.delete(LOG_CF, record::entry_key(GROUP, 4));
         engine.write(&batch).expect("memory does not fail");
         assert!(refused(LogPosition::default(), None), "a hole");
+    }
+
+    #[test]
+    fn a_log_that_has_lost_a_vote_is_refused() {
+        let engine = Arc::new(MemoryEngine::new(1));
+        let mut store = open(&engine, LogPosition::default(), None).expect("blank log");
+        persist(&engine, &mut store, vec![entry(1, 1)], 1);
+        // The stored hard state: term 9, a vote for 1.
+        let check = |term, vote, is_refused: bool| {
+            let mark = Mark { last: LogPosition { index: 1, term: 1 }, term, vote };
+            assert_eq!(open(&engine, LogPosition::default(), Some(mark)).is_err(), is_refused, "term {term}, vote {vote}");
+        };
+        check(9, 1, false);
+        check(9, 0, false);
+        check(8, 3, false);
+        check(9, 3, true);
+        check(10, 0, true);
+        check(10, 1, true);
+    }
+
+    #[test]
+    fn an_entry_that_cannot_be_read_is_a_failure_of_the_log() {
+        let engine = Arc::new(MemoryEngine::new(1));
+        let mut store = open(&engine, LogPosition::default(), None).expect("blank log");
+        let large = |index| Entry { index, term: 1, data: vec![7; 1 << 20].into(), ..Entry::default() };
+        persist(&engine, &mut store, (1..=2 + (CACHE_BYTES >> 20) as u64).map(large).collect(), 9);
+        store.settle(9);
+        assert!(store.entries(1, 3, None, GetEntriesContext::empty(false)).is_ok() && store.failure().is_none());
+        let mut batch = WriteBatch::default();
+        batch.delete(LOG_CF, record::entry_key(GROUP, 1));
+        engine.write(&batch).expect("memory does not fail");
+        let refused = store.entries(1, 3, None, GetEntriesContext::empty(false));
+        assert!(matches!(refused, Err(raft::Error::Store(StorageError::LogTemporarilyUnavailable))), "{refused:?}");
+        assert!(matches!(store.failure(), Some(EngineError::Corruption(_))));
     }
 
     #[test]

@@ -34,10 +34,10 @@ pub(super) struct LogWriter {
 
 impl LogWriter {
     /// Works until the node is gone.
-    pub(super) fn run(self) {
+    pub(super) fn run(mut self) {
         while let Ok(first) = self.tasks.recv() {
             let tasks: Vec<_> = std::iter::once(first).chain(self.tasks.try_iter().take(BATCH_TASKS_MAX)).collect();
-            if let Err(error) = store(self.engine.as_ref(), &self.high_water, &tasks) {
+            if let Err(error) = store(self.engine.as_ref(), &mut self.high_water, &tasks) {
                 stop_for(&error, &format!("the Raft log cannot be written: {error}"));
             }
             let persists = || tasks.iter().filter_map(|task| if let LogTask::Persist(persist) = task { Some(persist) } else { None });
@@ -56,15 +56,17 @@ impl LogWriter {
 /// Writes everything that is to be stored as one batch, and syncs it if any of it must be.
 /// # Errors
 /// The engine's, and those of the high-water file: the node must stop.
-pub fn store(engine: &dyn Engine, high_water: &HighWater, tasks: &[LogTask]) -> Result<(), EngineError> {
+pub fn store(engine: &dyn Engine, high_water: &mut HighWater, tasks: &[LogTask]) -> Result<(), EngineError> {
     let mut batch = WriteBatch::default();
     let mut must_sync = false;
     let mut durable = None;
+    let mut vote = None;
     for task in tasks {
         match task {
             LogTask::Persist(persist) => {
                 persist.encode(GROUP, &mut batch);
                 must_sync |= persist.must_sync;
+                vote = persist.hard_state.as_ref().map(|state| (state.term, state.vote)).or(vote);
                 durable = persist.reset.or(durable);
                 durable = persist.entries.last().map(|entry| LogPosition { index: entry.index, term: entry.term }).or(durable);
             }
@@ -81,10 +83,8 @@ pub fn store(engine: &dyn Engine, high_water: &HighWater, tasks: &[LogTask]) -> 
     if must_sync {
         engine.sync()?;
     }
-    if let Some(position) = durable {
-        high_water.raise(position).map_err(io)?;
-    }
-    Ok(())
+    // A hard state that changes the term or the vote has to be synced; others say nothing new.
+    high_water.raise(durable, vote.filter(|_| must_sync)).map_err(io)
 }
 
 /// Where the log still ends at least if a crash comes before tasks that cut it are carried out, or in their middle; none if none of them
@@ -95,14 +95,38 @@ pub fn kept(tasks: &[LogTask]) -> Option<LogPosition> {
     if !persists().any(|persist| persist.stale_to > 0 || persist.reset.is_some()) {
         return None;
     }
-    let before = |entry: &Entry| LogPosition { index: entry.index - 1, term: entry.term };
+    // The term of the entry before is not at hand.
+    let before = |entry: &Entry| LogPosition { index: entry.index - 1, term: 0 };
     // A reset follows a marker in `data/`, with which a start finishes it.
     persists().filter_map(|persist| persist.reset.or_else(|| persist.entries.first().map(before))).min_by_key(|position| position.index)
 }
 
 #[cfg(test)]
 mod tests {
+    use raft::eraftpb::HardState;
+    use raftlog::engine::MemoryEngine;
+    use raftlog::log::{Found, LOG_COLUMN_FAMILIES, Mark};
+
     use super::*;
+
+    #[test]
+    fn a_vote_is_in_the_mark_once_it_is_durable() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let path = dir.path().join("high-water");
+        let (mut high_water, _) = HighWater::open(&path).expect("open");
+        high_water.begin(Mark::default()).expect("write");
+        let engine = MemoryEngine::new(LOG_COLUMN_FAMILIES.len());
+        let mut check = |vote, must_sync, expected: (u64, u64)| {
+            let hard_state = Some(HardState { term: 7, vote, ..HardState::default() });
+            let persist = Persist { hard_state, must_sync, ..Persist::default() };
+            store(&engine, &mut high_water, &[LogTask::Persist(persist)]).expect("memory does not fail");
+            let (term, vote) = expected;
+            assert_eq!(HighWater::open(&path).expect("open").1, Found::Mark(Mark { term, vote, ..Mark::default() }));
+        };
+        check(0, false, (0, 0));
+        check(0, true, (7, 0));
+        check(3, true, (7, 3));
+    }
 
     #[test]
     fn the_mark_of_a_log_that_is_cut_lies_before_all_that_is_written_with_it() {

@@ -5,6 +5,7 @@
 mod apply_worker;
 pub mod ballast;
 pub mod core;
+mod fence;
 mod handle;
 pub mod log_writer;
 mod mailbox;
@@ -15,6 +16,7 @@ pub mod shell;
 pub mod storage;
 mod verifier;
 
+pub use fence::FILE_NAME as FENCE;
 pub use handle::{MemberStatus, NodeHandle, NodeStatus, RaftCommand, Replies, Role};
 pub use peer_record::{PeerProcess, PeerProcesses, PeerRecord, Stopping};
 pub use request::{Consistency, Request, RunResult};

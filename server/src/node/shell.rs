@@ -13,10 +13,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use protobuf::Message as _;
-use raft::eraftpb::{ConfChangeV2, Entry, Message, MessageType, Snapshot};
+use raft::eraftpb::{ConfChangeV2, Entry, HardState, Message, MessageType, Snapshot};
 use raftlog::engine::{Engine, EngineError, ViewKind};
 use raftlog::group::{Group, GroupConfig};
-use raftlog::log::{LogError, LogPosition, LogStore, Persist};
+use raftlog::log::{LogError, LogPosition, LogStore, Mark, Persist};
 use raftlog::message::{Body, Difference, Frame, GroupDigest, Part, VerifyResult};
 use tokio::sync::oneshot;
 
@@ -25,12 +25,13 @@ use super::core::{
     AdminRequest, Applied, COLUMN_FAMILIES, Core, CoreConfig, Divergence, Effect, GATHER_MS, GROUP, JoinAnswer, Lane, Member, Members,
     NewRun, Now, ReadId, RequestId, RunId, SnapshotContents, SnapshotId, StateMachine, TrackedRun, read_snapshot_contents,
 };
+use super::fence;
 use super::handle::{Alone, MemberStatus, NodeHandle, NodeStatus, Role, Shared};
 use super::log_writer::{LogTask, LogWriter};
 use super::mailbox::{Appetite, Mailbox};
 use super::replies::{Answer, Replies};
 use super::request::{Request, RunResult};
-use super::storage::{self, Identity, SnapshotFiles, Storage};
+use super::storage::{Identity, SnapshotFiles, Storage};
 use super::verifier::Verifier;
 use crate::config::Config;
 use crate::error::RequestError;
@@ -42,6 +43,8 @@ use crate::metrics::{Metric, Metrics};
 pub const EXIT_DO_NOT_RESTART: u8 = 3;
 /// Exit code of a node that may be started again at once or later.
 pub const EXIT_RESTART: u8 = 4;
+/// The way back of a node that cannot be trusted, for its last message.
+pub(crate) const REJOIN: &str = "if other nodes have the data, start this one once with --rejoin to make it a new one";
 /// What the system says when it lacks something that it may have again: descriptors (of the process or of the system), memory, a quota.
 const PASSING_FAILURES: [&str; 5] =
     ["Too many open files", "Cannot allocate memory", "Disk quota exceeded", "Resource temporarily unavailable", "Interrupted system call"];
@@ -260,8 +263,14 @@ pub fn stop_process(reason: &str) -> ! {
 }
 
 /// Ends the process because of an engine, in a way that tells a supervisor whether the cause may pass.
-pub(super) fn stop_for(error: &EngineError, reason: &str) -> ! {
-    stop_with(if may_pass(error) { EXIT_RESTART } else { EXIT_DO_NOT_RESTART }, reason)
+pub(crate) fn stop_for(error: &EngineError, reason: &str) -> ! {
+    if may_pass(error) {
+        stop_with(EXIT_RESTART, reason);
+    }
+    if matches!(error, EngineError::Corruption(_)) {
+        fence::put_up(reason);
+    }
+    stop_with(EXIT_DO_NOT_RESTART, &format!("{reason}; {REJOIN}"))
 }
 
 fn stop_with(exit_code: u8, reason: &str) -> ! {
@@ -329,10 +338,14 @@ pub fn start(
     let mark = storage.high_water_mark();
     let hints = storage.hints().unwrap_or_default();
     let snapshots_dir = storage.snapshots_dir();
-    let (log, data, high_water) = storage.into_parts();
+    let (log, data, mut high_water) = storage.into_parts();
 
     let SnapshotContents { position, configuration } = read_snapshot_contents(data.view(ViewKind::Latest).as_ref())?;
     let store = LogStore::open(Arc::clone(&log), GROUP, position, configuration, mark)?;
+    // What was found is what counts from now on, also where there was no mark.
+    let (last, HardState { term, vote, .. }) = (store.last_position(), store.hard_state());
+    let begun = high_water.begin(Mark { last, term: *term, vote: *vote });
+    begun.map_err(|error| EngineError::Io(format!("high-water: {error}")))?;
     // Local reads are answered when everything is applied that was known to be committed before the restart.
     let serve_from = store.hard_state().commit;
     let tick = config.election_timeout / ELECTION_TICKS;
@@ -372,13 +385,8 @@ pub fn start(
     });
     let (log_sender, log_tasks) = sync_channel(TASKS_MAX);
     let (apply_sender, apply_tasks) = sync_channel(TASKS_MAX);
-    let writer = LogWriter {
-        engine: Arc::clone(&log),
-        high_water,
-        tasks: log_tasks,
-        network: Arc::clone(&network),
-        completions: Arc::clone(&completions),
-    };
+    let writer =
+        LogWriter { engine: log, high_water, tasks: log_tasks, network: Arc::clone(&network), completions: Arc::clone(&completions) };
     let status = status(&core, &identity, &members);
     let replies = Replies::start();
     let shared = Arc::new(Shared {
@@ -417,7 +425,6 @@ pub fn start(
         completions,
         seen_persisted: 0,
         log: log_sender,
-        log_engine: log,
         apply: apply_sender,
         network,
         data,
@@ -477,7 +484,6 @@ struct Shell {
     seen_persisted: u64,
     log: SyncSender<LogTask>,
     /// For a record of the node itself; the log is the writer's.
-    log_engine: Arc<dyn Engine>,
     apply: SyncSender<ApplyTask>,
     network: Arc<dyn Network>,
     data: Arc<dyn Engine>,
@@ -530,6 +536,9 @@ impl Shell {
         }
         let leader_before = self.shared.status().leader_id;
         let effects = self.core.effects();
+        if let Some(error) = self.core.group().log().failure() {
+            stop_for(error, &format!("the Raft log cannot be read: {error}"));
+        }
         let alone = &self.shared.alone;
         alone.commit.store(self.core.group().commit_index(), Ordering::Release);
         alone.leads.store(self.core.leads_alone(), Ordering::Release);
@@ -581,11 +590,12 @@ impl Shell {
                     self.outgoing.insert(id, files);
                     self.core.snapshot_generated(id, snapshot);
                 }
-                Err(error @ EngineError::Corruption(_)) => stop_process(&format!("a snapshot cannot be made: {error}")),
-                Err(error) => {
+                // The lack of something is this snapshot's trouble; anything else was read from the data, or is the disk's.
+                Err(error) if may_pass(&error) => {
                     tracing::error!(%error, "cannot generate a snapshot");
                     self.core.snapshot_sent(id, Err(()));
                 }
+                Err(error) => stop_for(&error, &format!("a snapshot cannot be made: {error}")),
             },
             Event::SnapshotSent(id, sent) => self.core.snapshot_sent(id, if sent { Ok(()) } else { Err(()) }),
             Event::Join(cluster_id, member, client) => {
@@ -746,9 +756,7 @@ impl Shell {
         let place = place(difference);
         let reason = format!("as of index {index} its data differ from those of a majority {place}");
         // A start must not serve these data either. If that cannot be written, the next verification finds them again.
-        if let Err(error) = storage::distrust(self.log_engine.as_ref(), &reason) {
-            tracing::error!(%error, "cannot record that this node is not to be trusted");
-        }
+        fence::put_up(&reason);
         stop_process(&format!(
             "this node cannot be trusted: {reason}; redraft server --rejoin makes it a new one that gets its data from its peers"
         ));

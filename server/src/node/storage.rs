@@ -14,9 +14,12 @@ use prost::Message as _;
 use protobuf::Message as _;
 use raft::eraftpb::{HardState, Message};
 use raftlog::engine::{Cf, Durability, Engine, EngineError, ExportedFile, LayeredEngine, RocksEngine, RocksOptions, ViewKind, WriteBatch};
-use raftlog::log::{Durable, GroupId, HighWater, LOG_CF, LOG_COLUMN_FAMILIES, LogPosition, LogStore, Persist, encode_bootstrap};
+use raftlog::log::{
+    Durable, Found, GroupId, HighWater, LOG_CF, LOG_COLUMN_FAMILIES, LogPosition, LogStore, Mark, Persist, encode_bootstrap,
+};
 
 use super::core::{COLUMN_FAMILIES, GROUP, InitialState, Members, read_snapshot_contents};
+use super::fence;
 use super::peer_record::PeerProcesses;
 use super::shell::{is_failed_sync, may_pass};
 use crate::keyspace::{STATE, group_range, state_key};
@@ -111,14 +114,23 @@ pub enum StorageError {
     /// The engines are of different nodes, or one of them is gone.
     #[error("log/ and data/ in {0} do not belong together; this node cannot be trusted, start it with --rejoin to come back as a new one")]
     Mismatch(PathBuf),
-    /// An earlier life of this node has stopped for good.
-    #[error("the node in {path} cannot be trusted: {reason}; start it with --rejoin to come back as a new one")]
-    Distrusted {
-        /// The data directory.
+    /// An earlier life of the node met damage.
+    #[error(
+        "this node has met damage ({reason}); start it with --rejoin to come back as a new one, or, if nobody else has its data, remove \
+         {path}"
+    )]
+    Fenced {
+        /// The fence.
         path: PathBuf,
-        /// What was found out.
+        /// What was met.
         reason: String,
     },
+    /// The high-water mark is damaged.
+    #[error(
+        "{0} is damaged, so nobody can tell whether the Raft log is complete; start this node with --rejoin to come back as a new one, or, \
+         if nobody else has its data, remove that file"
+    )]
+    HighWater(PathBuf),
 }
 
 impl StorageError {
@@ -134,17 +146,17 @@ impl StorageError {
         self.is(EngineError::is_disk_full)
     }
 
-    /// Whether data could not be made durable.
+    /// Whether what is on the disk is not what it was, or nobody knows.
     #[must_use]
-    pub fn is_failed_sync(&self) -> bool {
-        self.is(is_failed_sync)
+    pub fn is_damage(&self) -> bool {
+        self.is(|error| is_failed_sync(error) || matches!(error, EngineError::Corruption(_)))
     }
 
     fn is(&self, kind: fn(&EngineError) -> bool) -> bool {
         match self {
             Self::Directory { source, .. } => kind(&EngineError::Io(source.to_string())),
             Self::Engine { source, .. } => kind(source),
-            Self::Mismatch(_) | Self::Distrusted { .. } => false,
+            Self::Mismatch(_) | Self::Fenced { .. } | Self::HighWater(_) => false,
         }
     }
 }
@@ -169,6 +181,7 @@ pub fn lock(dir: &Path) -> Result<(), StorageError> {
     match directory.try_lock() {
         Ok(()) => {
             std::mem::forget(directory);
+            fence::watch(dir);
             Ok(())
         }
         Err(TryLockError::WouldBlock) => {
@@ -186,7 +199,7 @@ pub struct Storage {
     /// The engine of the keyspace.
     pub data: Arc<dyn Engine>,
     high_water: HighWater,
-    high_water_mark: Option<LogPosition>,
+    high_water_mark: Option<Mark>,
     identity: Identity,
     boot: u64,
 }
@@ -198,6 +211,9 @@ impl Storage {
     pub fn open(dir: &Path, options: StorageOptions, random: u64) -> Result<Self, StorageError> {
         let in_dir = |source| StorageError::Directory { path: dir.to_owned(), source };
         fs::create_dir_all(dir).map_err(in_dir)?;
+        if let Some(reason) = fence::reason(dir).map_err(in_dir)? {
+            return Err(StorageError::Fenced { path: dir.join(fence::FILE_NAME), reason });
+        }
         let log = open_engine(
             &dir.join("log"),
             &RocksOptions {
@@ -225,13 +241,11 @@ impl Storage {
     /// # Errors
     /// See `StorageError`.
     pub fn over(dir: &Path, log: Arc<dyn Engine>, data: Arc<dyn Engine>, random: u64) -> Result<Self, StorageError> {
-        let (high_water, high_water_mark) =
-            HighWater::open(&dir.join("high-water")).map_err(|source| StorageError::Directory { path: dir.join("high-water"), source })?;
-        let mut storage = Self { dir: dir.to_owned(), log, data, high_water, high_water_mark, identity: Identity::default(), boot: 0 };
+        let (high_water, found) = HighWater::open(&dir.join("high-water")).map_err(|source| in_high_water(dir, source))?;
+        let mut storage =
+            Self { dir: dir.to_owned(), log, data, high_water, high_water_mark: None, identity: Identity::default(), boot: 0 };
         storage.identify(random)?;
-        if let Some(reason) = storage.read::<String>(storage.log.as_ref(), LOG_CF, "node/distrust")? {
-            return Err(StorageError::Distrusted { path: dir.to_owned(), reason });
-        }
+        storage.take_mark(found)?;
         storage.finish_install()?;
         storage.count_boot()?;
         Ok(storage)
@@ -259,6 +273,21 @@ impl Storage {
             _ => return Err(StorageError::Mismatch(self.dir.clone())),
         };
         Ok(())
+    }
+
+    fn take_mark(&mut self, found: Found) -> Result<(), StorageError> {
+        let is_member = self.identity.node_id != 0;
+        match found {
+            Found::Mark(mark) if is_member => self.high_water_mark = Some(mark),
+            Found::Damaged if is_member => return Err(StorageError::HighWater(self.dir.join("high-water"))),
+            Found::Nothing if is_member => {
+                tracing::warn!("there is no high-water mark: whether the Raft log has lost its end is not checked");
+            }
+            // Who is no member has promised nothing; a mark is of an earlier life.
+            Found::Mark(_) | Found::Damaged | Found::Nothing => {}
+        }
+        // A mark that cannot be read is refused from now on, so there is one from the start.
+        self.high_water.begin(self.high_water_mark.unwrap_or_default()).map_err(|source| in_high_water(&self.dir, source))
     }
 
     fn is_blank(&self) -> Result<bool, StorageError> {
@@ -291,9 +320,9 @@ impl Storage {
         self.boot
     }
 
-    /// The mark below which the log must not end.
+    /// What the log must hold at least; `None` if nobody knows.
     #[must_use]
-    pub fn high_water_mark(&self) -> Option<LogPosition> {
+    pub fn high_water_mark(&self) -> Option<Mark> {
         self.high_water_mark
     }
 
@@ -404,10 +433,10 @@ impl Storage {
         let persist = Persist { hard_state: Some(hard_state), reset: Some(position), ..Persist::default() };
         let mut batch = WriteBatch::default();
         persist.encode(GROUP, &mut batch);
-        self.high_water.lower(position).map_err(|source| StorageError::Directory { path: self.dir.join("high-water"), source })?;
+        self.high_water.lower(position).map_err(|source| in_high_water(&self.dir, source))?;
         self.log.write(&batch).map_err(in_log)?;
         self.log.sync().map_err(in_log)?;
-        self.high_water_mark = Some(position);
+        self.high_water_mark = self.high_water_mark.map(|mark| Mark { last: position, ..mark });
         self.put(self.data.as_ref(), STATE, "node/install", None)?;
         self.clear_snapshots()
     }
@@ -448,13 +477,6 @@ pub fn read_peers(log: &dyn Engine) -> Result<PeerProcesses, EngineError> {
 /// The engine's.
 pub fn persist_peers(log: &dyn Engine, peers: &PeerProcesses) -> Result<(), EngineError> {
     put_synced(log, LOG_CF, "node/peers", Some(peers.encode_to_vec()))
-}
-
-/// Records, durably, that this node must never be started again as it is, and why.
-/// # Errors
-/// The engine's.
-pub(super) fn distrust(log: &dyn Engine, reason: &str) -> Result<(), EngineError> {
-    put_synced(log, LOG_CF, "node/distrust", Some(reason.to_owned().encode_to_vec()))
 }
 
 fn put_synced(engine: &dyn Engine, cf: Cf, name: &str, value: Option<Vec<u8>>) -> Result<(), EngineError> {
@@ -498,6 +520,10 @@ pub fn finish_install(data: &dyn Engine, snapshot: &SnapshotFiles) -> Result<(),
 #[must_use]
 pub fn snapshot_message(bytes: &[u8]) -> Option<Message> {
     Message::parse_from_bytes(bytes).ok().filter(|message| message.has_snapshot())
+}
+
+fn in_high_water(dir: &Path, source: std::io::Error) -> StorageError {
+    StorageError::Directory { path: dir.join("high-water"), source }
 }
 
 fn open_engine(path: &Path, options: &RocksOptions) -> Result<RocksEngine, StorageError> {

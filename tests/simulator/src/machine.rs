@@ -13,9 +13,9 @@ use bytes::Bytes;
 use raft::Storage as _;
 use raft::eraftpb::{ConfChangeV2, Entry, Message, MessageType, Snapshot};
 use raft::{GetEntriesContext, StateRole};
-use raftlog::engine::{Engine, ExportedFile, ViewKind, WriteBatch};
+use raftlog::engine::{Engine, EngineError, ExportedFile, ViewKind, WriteBatch};
 use raftlog::group::{Group, GroupConfig};
-use raftlog::log::{HighWater, LOG_COLUMN_FAMILIES, LogPosition, LogStore, Persist};
+use raftlog::log::{Found, HighWater, LOG_COLUMN_FAMILIES, LogPosition, LogStore, Mark, Persist};
 use raftlog::message::{Body, Frame, GroupDigest};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -180,7 +180,7 @@ pub struct Machine {
     bug: Option<Bug>,
     dir: PathBuf,
     /// The mark that the high-water file holds for certain.
-    synced_mark: Option<LogPosition>,
+    synced_mark: Option<Mark>,
     configuration_before: Option<Bytes>,
     received: u64,
 }
@@ -243,7 +243,7 @@ impl Machine {
         assert!(self.life.is_none() && self.blank.is_none(), "a machine is started while it is down");
         self.era += 1;
         if self.bug == Some(Bug::ShortLogAccepted) {
-            drop(fs::remove_file(self.dir.join("high-water")));
+            drop(fs::remove_file(self.mark_path()));
         }
         if self.bug == Some(Bug::HalfSnapshot) {
             let mut batch = WriteBatch::default();
@@ -353,7 +353,7 @@ impl Machine {
                 && let Some(tasks) = life.log_busy.take()
             {
                 self.log.light_fuse(random.random_range(0..4));
-                drop(self.store(&life.high_water, &tasks));
+                drop(self.store(&mut life.high_water, &tasks));
             }
             if random.random_bool(0.5) {
                 self.data.light_fuse(random.random_range(0..24));
@@ -377,8 +377,19 @@ impl Machine {
     /// The high-water file is never synced when the mark rises.
     fn lose_mark(&self) {
         if let Some(mark) = self.synced_mark {
-            let (file, _) = HighWater::open(&self.dir.join("high-water")).expect("the directory is ours");
-            file.raise(mark).expect("the directory is ours");
+            let (mut file, _) = HighWater::open(&self.mark_path()).expect("the directory is ours");
+            file.begin(mark).expect("the directory is ours");
+        }
+    }
+
+    fn mark_path(&self) -> PathBuf {
+        self.dir.join("high-water")
+    }
+
+    fn mark(&self) -> Option<Mark> {
+        match HighWater::open(&self.mark_path()).expect("the directory is ours").1 {
+            Found::Mark(mark) => Some(mark),
+            Found::Nothing | Found::Damaged => None,
         }
     }
 
@@ -387,8 +398,7 @@ impl Machine {
         let contents = read_snapshot_contents(self.data.view(ViewKind::Latest).as_ref()).expect("good data");
         let Ok(store) = LogStore::open(self.log.clone(), GROUP, contents.position, contents.configuration, None) else { return false };
         let least = contents.position.index.max(store.hard_state().commit).max(store.first());
-        let (_, mark) = HighWater::open(&self.dir.join("high-water")).expect("the directory is ours");
-        if least >= store.last() || mark.is_none_or(|mark| mark.index < store.last()) {
+        if least >= store.last() || self.mark().is_none_or(|mark| mark.last.index < store.last()) {
             return false;
         }
         let kept = random.random_range(least..store.last());
@@ -401,8 +411,10 @@ impl Machine {
     }
 
     /// The log writer's work, and what of the high-water mark is certain after it.
-    fn store(&mut self, high_water: &HighWater, tasks: &[LogTask]) -> Result<(), raftlog::engine::EngineError> {
-        self.synced_mark = log_writer::kept(tasks).or(self.synced_mark);
+    fn store(&mut self, high_water: &mut HighWater, tasks: &[LogTask]) -> Result<(), EngineError> {
+        if let Some(last) = log_writer::kept(tasks) {
+            self.synced_mark = self.mark().map(|mark| Mark { last, ..mark });
+        }
         log_writer::store(self.log.as_ref(), high_water, tasks)
     }
 
@@ -545,16 +557,16 @@ impl Machine {
     }
 
     fn log_synced(&mut self) {
-        let Some(life) = &mut self.life else { return };
+        let Some(mut life) = self.life.take() else { return };
         let tasks = life.log_busy.take().expect("a sync follows a write");
-        self.synced_mark = log_writer::kept(&tasks).or(self.synced_mark);
-        log_writer::store(self.log.as_ref(), &life.high_water, &tasks).expect("memory does not fail");
+        self.store(&mut life.high_water, &tasks).expect("memory does not fail");
         if self.bug != Some(Bug::AckBeforeSync) {
             life.report_stored(&tasks, &mut self.out);
         }
         if !life.log_tasks.is_empty() {
             self.out.push(Out::Later(Work::LogWrite));
         }
+        self.life = Some(life);
     }
 
     fn carry_out(&mut self) {
