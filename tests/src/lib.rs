@@ -11,6 +11,7 @@ pub mod address;
 pub mod campaign;
 pub mod client;
 pub mod cluster;
+pub mod damage;
 pub mod differential;
 pub mod dir;
 pub mod history;

@@ -201,6 +201,24 @@ impl Node {
         });
     }
 
+    /// Waits until the node answers, or its process ends; how it ended.
+    /// # Panics
+    /// It does neither in time.
+    #[track_caller]
+    pub fn wait_ready_or_end(&mut self) -> Option<ExitStatus> {
+        let ended = eventually("the node answers or ends", || {
+            let status = self.process.as_mut().expect("the node was started").try_wait();
+            if status.is_some() {
+                return Some(status);
+            }
+            self.try_client()?.call(&["PING"]).ok().map(|_| None)
+        });
+        if ended.is_some() {
+            self.process = None;
+        }
+        ended
+    }
+
     /// Whether the process runs and is not paused.
     #[must_use]
     pub fn is_active(&self) -> bool {

@@ -5,7 +5,13 @@ use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use redraft_tests::{Cluster, Load, LoadPlan, Node, Shape, Value};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use redraft_tests::campaign::damage::{Plan, copy, run};
+use redraft_tests::client::bulk;
+use redraft_tests::damage::{Damage, Database, Kind, Part, apply, kinds};
+use redraft_tests::node::{wait_readable, wait_status};
+use redraft_tests::{Client, Cluster, Load, LoadPlan, Node, Shape, Value, eventually};
 
 /// Exit code of a node that must not be started again.
 const DO_NOT_RESTART: i32 = 3;
@@ -139,7 +145,7 @@ fn a_damaged_node_of_three_comes_back_as_a_new_one() {
     check_refuses_to_start(&mut cluster[damaged], "log");
     cluster[damaged].add_flags(&["--rejoin"]);
     cluster.start_node(damaged);
-    redraft_tests::node::wait_status(&cluster[damaged], "it votes again", |status| {
+    wait_status(&cluster[damaged], "it votes again", |status| {
         status.node_id != before && status.voters().contains(&status.node_id) && status.members.len() == 3
     });
     let record = load.stop();
@@ -151,4 +157,209 @@ fn a_damaged_node_of_three_comes_back_as_a_new_one() {
     cluster[damaged].remove_flag("--rejoin");
     cluster.bring_back(damaged);
     assert_eq!(cluster.client(damaged).must(&["EXISTS", "load:0:0"]), Value::Integer(1));
+}
+
+/// So little memory that most of the data is in files, and a log that is truncated.
+const SMALL: [&str; 6] = ["--memtable-bytes", "4mb", "--block-cache-bytes", "1mb", "--raft-log-bytes-max", "1mb"];
+/// Keys that are more than memory holds: 8 MB.
+const KEYS: usize = 8000;
+/// Names the seed of the samples below; without it they are always the same.
+const SEED_VARIABLE: &str = "REDRAFT_DAMAGE_SEED";
+
+fn seed() -> u64 {
+    let seed = std::env::var(SEED_VARIABLE).ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
+    eprintln!("{SEED_VARIABLE}={seed}");
+    seed
+}
+
+fn value(number: usize) -> String {
+    format!("{number:06};").repeat(1000 / 7)
+}
+
+fn fill(client: &mut Client) {
+    for first in (0..KEYS).step_by(100) {
+        let write = |number: usize| ["SET".to_owned(), format!("filler:{number}"), value(number)];
+        for reply in client.pipeline((first..first + 100).map(write)).expect("the node answers") {
+            assert!(!matches!(reply, Value::Error(_)), "{reply:?}");
+        }
+    }
+}
+
+/// Reads all that `fill` wrote: whether the node answered everything. What it answers is right.
+#[track_caller]
+fn read_filled(client: &mut Client) -> bool {
+    (0..KEYS).all(|number| match client.call(&["GET", &format!("filler:{number}")]) {
+        Ok(reply) => {
+            assert!(reply == bulk(value(number)), "key {number} is {reply:?}");
+            true
+        }
+        Err(_) => false,
+    })
+}
+
+/// Brings a node back as a new one, with one command.
+#[track_caller]
+fn rejoin(cluster: &mut Cluster, position: usize, id_before: u64) {
+    cluster[position].add_flags(&["--rejoin"]);
+    cluster.start_node(position);
+    wait_status(&cluster[position], "it votes again", |status| {
+        status.node_id != id_before && status.voters().contains(&status.node_id) && status.members.len() == 3
+    });
+    cluster[position].remove_flag("--rejoin");
+    cluster.wait_caught_up(position);
+}
+
+#[test]
+fn no_damage_to_any_file_gives_a_wrong_reply() {
+    let seed = seed();
+    let cases = run(&Plan { seed, cases: Some(50), rounds: 1, look_again: false }, |_| {});
+    let wrong: Vec<_> = cases.iter().filter(|case| case.outcome.is_err()).collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn damaged_nodes_of_three_lose_no_promise_and_come_back() {
+    let mut random = StdRng::seed_from_u64(seed());
+    let mut cluster = Cluster::start_with(3, &SMALL);
+    fill(&mut cluster.client(0));
+    let cases = [
+        (Kind::Of(Database::Log, Part::Wal), Damage::Halve),
+        (Kind::Of(Database::Log, Part::Wal), Damage::CutEnd),
+        (Kind::Of(Database::Log, Part::Current), Damage::Remove),
+        (Kind::Of(Database::Data, Part::Manifest), Damage::Halve),
+        (Kind::HighWater, Damage::FlipFirst),
+    ];
+    for (round, (kind, damage)) in cases.into_iter().enumerate() {
+        let victim = cluster.followers()[round % 2];
+        let load = Load::on(&format!("load{round}"), cluster.addresses_of(&cluster.others(victim)), 2);
+        load.wait_for(50);
+        let before = cluster[victim].status();
+        cluster[victim].kill();
+        let files = kinds(cluster[victim].dir()).remove(&kind).expect("the node has files of this kind");
+        let file = files.iter().max_by_key(|file| length(file)).expect("there is one");
+        assert!(apply(file, damage, &mut random), "{} cannot be damaged", file.display());
+        cluster.start_node(victim);
+        match cluster[victim].wait_ready_or_end() {
+            // It may have been a write that nobody was told of.
+            None => {
+                let status = cluster[victim].status();
+                assert!(status.node_id == before.node_id && status.term >= before.term, "{kind}, {damage}: {status:?}");
+            }
+            Some(status) => {
+                assert_eq!(status.code(), Some(DO_NOT_RESTART), "{kind}, {damage}: {}", cluster[victim].log());
+                rejoin(&mut cluster, victim, before.node_id);
+            }
+        }
+        let record = load.stop();
+        record.check_no_errors();
+        cluster.wait_converged();
+        record.check(&mut cluster.client(victim));
+    }
+    for position in cluster.positions() {
+        assert!(read_filled(&mut cluster.client(position)));
+    }
+}
+
+#[test]
+fn a_node_that_meets_damage_while_it_serves_stops_until_it_rejoins() {
+    let mut random = StdRng::seed_from_u64(seed());
+    let mut cluster = Cluster::start_with(3, &SMALL);
+    fill(&mut cluster.client(0));
+    let victim = cluster.followers()[0];
+    let id = cluster.node_id(victim);
+    // Afterwards nothing is in memory.
+    cluster[victim].stop();
+    cluster.bring_back(victim);
+    for table in kinds(cluster[victim].dir()).remove(&Kind::Of(Database::Data, Part::Table)).expect("the data is in files") {
+        apply(&table, Damage::FlipMiddle, &mut random);
+    }
+    let load = Load::on("load", cluster.addresses_of(&cluster.others(victim)), 2);
+    assert!(!read_filled(&mut cluster.client(victim)), "the damage is met");
+    assert_eq!(cluster[victim].wait_end().code(), Some(DO_NOT_RESTART), "{}", cluster[victim].log());
+    let log = cluster[victim].log();
+    let said = log.lines().rev().find(|line| line.starts_with("redraft: ")).unwrap_or_default();
+    assert!(["checksum", "/data/", ".sst", "--rejoin"].iter().all(|part| said.contains(part)), "it says {said:?}");
+    // Until it is a new one it neither serves nor votes, also when a start would not meet the damage.
+    check_refuses_to_start(&mut cluster[victim], "has met damage");
+    load.wait_for(50);
+    rejoin(&mut cluster, victim, id);
+    let record = load.stop();
+    record.check_no_errors();
+    cluster.wait_converged();
+    record.check(&mut cluster.client(victim));
+    assert!(read_filled(&mut cluster.client(victim)));
+}
+
+/// Starts a node that is far behind and kills it while it installs a snapshot.
+#[track_caller]
+fn kill_while_installing(cluster: &mut Cluster, behind: usize) {
+    let said_before = cluster[behind].log().len();
+    cluster.start_node(behind);
+    let says_so = || cluster[behind].log()[said_before..].contains("installing a snapshot").then_some(());
+    eventually("a snapshot is installed", says_so);
+    cluster[behind].kill();
+}
+
+/// Whether a start of the node takes up an installation again. Leaves the directory as it was.
+#[track_caller]
+fn is_installing(node: &mut Node, pristine: &Path) -> bool {
+    let said_before = node.log().len();
+    node.start();
+    node.wait_ready();
+    node.kill();
+    restore(pristine, node.dir());
+    node.log()[said_before..].contains("finishing the installation")
+}
+
+fn restore(pristine: &Path, dir: &Path) {
+    if dir.exists() {
+        fs::remove_dir_all(dir).expect("the directory can be removed");
+    }
+    copy(pristine, dir);
+}
+
+#[test]
+fn damage_to_a_snapshot_that_is_being_installed_gives_no_wrong_reply() {
+    let mut random = StdRng::seed_from_u64(seed());
+    let mut cluster = Cluster::start_with(3, &SMALL);
+    let behind = cluster.followers()[0];
+    let last = cluster[behind].status().last_index;
+    cluster[behind].kill();
+    cluster[behind].add_flags(&["--readonly-reads", "local"]);
+    let others = cluster.others(behind);
+    fill(&mut cluster.client(others[0]));
+    wait_status(&cluster[cluster.leader()], "the log is truncated", |status| status.first_index > last + 1);
+    let pristine = cluster[behind].dir().with_extension("pristine");
+    loop {
+        kill_while_installing(&mut cluster, behind);
+        restore(cluster[behind].dir(), &pristine);
+        // Alone, so that nobody tells a copy from the original. What is missing for a vote, local reads do without.
+        others.iter().for_each(|other| cluster[*other].kill());
+        if is_installing(&mut cluster[behind], &pristine) {
+            break;
+        }
+        // It was killed before it began, or after it had finished: then it has to fall behind again.
+        for other in &others {
+            cluster.start_node(*other);
+        }
+        wait_readable(&cluster[others[0]]);
+        fill(&mut cluster.client(others[0]));
+    }
+    for damage in Damage::ALL {
+        restore(&pristine, cluster[behind].dir());
+        let files = kinds(cluster[behind].dir()).remove(&Kind::Snapshot).expect("the files of the snapshot are there");
+        assert!(apply(&files[random.random_range(0..files.len())], damage, &mut random), "{damage}");
+        cluster[behind].start();
+        if let Some(status) = cluster[behind].wait_ready_or_end() {
+            assert_eq!(status.code(), Some(DO_NOT_RESTART), "{damage}: {}", cluster[behind].log());
+            continue;
+        }
+        let mut client = cluster.client(behind);
+        client.must(&["READONLY"]);
+        if read_filled(&mut client) {
+            cluster[behind].kill();
+        } else {
+            assert_eq!(cluster[behind].wait_end().code(), Some(DO_NOT_RESTART), "{damage}: {}", cluster[behind].log());
+        }
+    }
 }

@@ -2,6 +2,7 @@
 //! at a small one. A campaign panics when a promise is broken, and reports what was measured.
 
 pub mod crash_all;
+pub mod damage;
 pub mod failover;
 pub mod larger_than_memory;
 
