@@ -3,7 +3,7 @@
 //! operator can see. The binary is `REDRAFT_BIN`, or the one beside the running test in cargo's target directory.
 //! `node` runs one node, `cluster` several that form a group, `supervised` those of `redraft cluster`; `network` cuts nodes off from each
 //! other; `load` writes and remembers what was acknowledged, `history` judges whether counters were linearizable, `linearizability` whether
-//! any history of commands was; `differential` compares a node's replies with those of `redis`.
+//! any history of commands was; `differential` compares a node's replies with those of `redis`, `damage` spoils files of a node.
 //! The harness panics where a test would: nobody could act upon its errors. Every process ends with the value that owns it, and also
 //! when this process is killed.
 
