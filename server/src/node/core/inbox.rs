@@ -47,7 +47,7 @@ impl Inbox {
         let this = LastTaken { boot: run.boot, attempt, sequence: run.sequence };
         let is_next = match self.last_taken.get(&run.node_id) {
             None => true,
-            Some(last) if (last.boot, last.attempt) == (this.boot, this.attempt) => this.sequence == last.sequence + 1,
+            Some(last) if (last.boot, last.attempt) == (this.boot, this.attempt) => Some(this.sequence) == last.sequence.checked_add(1),
             Some(last) => (this.boot, this.attempt) > (last.boot, last.attempt),
         };
         if !is_next || self.bytes > QUEUE_BYTES_MAX {
@@ -65,8 +65,8 @@ impl Inbox {
         let (mut bytes, mut commands) = (0, 0);
         while let Some(run) = self.queue.front() {
             bytes += run.payload.len();
-            commands += run.commands;
-            if !runs.is_empty() && (bytes > bytes_max || commands > commands_max) {
+            commands += u64::from(run.commands);
+            if !runs.is_empty() && (bytes > bytes_max || commands > u64::from(commands_max)) {
                 break;
             }
             self.bytes -= run.payload.len();
@@ -107,6 +107,18 @@ mod tests {
         }
         let taken: Vec<_> = inbox.next_entry(1000, 1000).iter().map(|run| (run.boot, run.sequence)).collect();
         assert_eq!(taken, [(1, 3), (1, 4), (1, 3), (1, 4), (2, 1)]);
+    }
+
+    #[test]
+    fn numbers_at_their_ends_are_no_trouble() {
+        let mut inbox = Inbox::default();
+        for sequence in [u64::MAX - 1, u64::MAX, 0, u64::MAX, 1] {
+            let mut forward = forward(1, 1, sequence);
+            forward.run.as_mut().expect("a run").commands = u32::MAX;
+            inbox.take(forward);
+        }
+        let taken: Vec<_> = [0; 3].map(|_| inbox.next_entry(1000, 1000)).iter().flatten().map(|run| run.sequence).collect();
+        assert_eq!(taken, [u64::MAX - 1, u64::MAX], "each travels alone");
     }
 
     #[test]
