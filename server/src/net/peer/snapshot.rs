@@ -252,8 +252,8 @@ impl Receiving {
         let from = ticket.node_id;
         let Some(Part::Header(header)) = next_part(gate, &ticket, &mut parts).await? else { return Err("no header".to_owned()) };
         let busy = self.begin(header.group)?;
-        tracing::info!(from, index = header.index, bytes = header.files.iter().map(|file| file.bytes).sum::<u64>(), "snapshot coming in");
         let mut transfer = Transfer::new(&self.directory, from, header, busy)?;
+        tracing::info!(from, index = transfer.header.index, bytes = transfer.bytes, "snapshot coming in");
         let (chunks, mut queue) = mpsc::channel(CHUNKS_IN_FLIGHT);
         let progress = replies.clone();
         let mut writing = spawn_blocking(move || {
@@ -327,6 +327,8 @@ async fn next_part(gate: &Gate, ticket: &Ticket, parts: &mut Streaming<SnapshotP
 /// One transfer on its way to the disk.
 struct Transfer {
     header: SnapshotHeader,
+    /// Of all files.
+    bytes: u64,
     from: u64,
     parent: PathBuf,
     part: PathBuf,
@@ -341,8 +343,10 @@ impl Transfer {
         if let Some(file) = header.files.iter().find(|file| u8::try_from(file.cf).is_err()) {
             return Err(format!("there is no column family {}", file.cf));
         }
+        let bytes = header.files.iter().try_fold(0u64, |sum, file| sum.checked_add(file.bytes));
+        let bytes = bytes.ok_or("the files are longer than any disk")?;
         let part = parent.join(format!("{}{from}-{}{PART_SUFFIX}", part_prefix(header.group), header.index));
-        Ok(Self { header, from, parent: parent.to_owned(), part, _busy: busy })
+        Ok(Self { header, bytes, from, parent: parent.to_owned(), part, _busy: busy })
     }
 
     /// Writes what comes until every file is whole; then makes all of it durable under its final name.
@@ -410,4 +414,25 @@ fn check_chunk(chunk: &SnapshotChunk, file: u32, written: u64, declared: u64) ->
         return Err(format!("bad checksum in file {file} at {written}"));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_that_no_snapshot_has_are_refused() {
+        for (files, expected) in [
+            (vec![(0, 1), (255, 2)], None),
+            (vec![(0, u64::MAX)], None),
+            (vec![(0, u64::MAX), (1, 1)], Some("the files are longer than any disk")),
+            (vec![(256, 1)], Some("there is no column family 256")),
+            (vec![(0, 1); FILES_MAX + 1], Some("100001 files are too many")),
+        ] {
+            let files = files.into_iter().map(|(cf, bytes)| SnapshotFile { cf, bytes }).collect();
+            let header = SnapshotHeader { group: 1, index: 1, files, ..SnapshotHeader::default() };
+            let busy = Receiving::new(PathBuf::new()).begin(1).expect("nothing comes in");
+            assert_eq!(Transfer::new(Path::new("nowhere"), 2, header, busy).err().as_deref(), expected);
+        }
+    }
 }
