@@ -23,6 +23,7 @@ pub use layered::LayeredEngine;
 pub use memory::MemoryEngine;
 pub use overlay::{Overlay, Savepoint};
 pub use rocks::{Durability, RocksEngine, RocksOptions};
+pub use wal::cut_torn_tail;
 
 /// A column family, by its position in the list of names the engine was opened with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

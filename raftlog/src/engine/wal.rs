@@ -32,7 +32,7 @@ const IGNORABLE_TYPE: u8 = 0x80;
 /// directory. Reads every WAL once, a block at a time.
 /// # Errors
 /// `Corruption` when intact records follow a bad one, `Io` otherwise.
-pub(super) fn cut_torn_tail(path: &Path) -> EngineResult<()> {
+pub fn cut_torn_tail(path: &Path) -> EngineResult<()> {
     let failed = |error: io::Error| EngineError::Io(format!("{}: {error}", path.display()));
     // RocksDB creates a WAL before it writes to it, so newer empty files may stand behind the torn one. A file in which nothing is intact
     // becomes empty here, and then the one before it is the newest.

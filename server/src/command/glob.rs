@@ -5,7 +5,8 @@
 //! at most pattern length times text length steps.
 
 /// Whether the whole of `text` fits `pattern`.
-pub(crate) fn matches(pattern: &[u8], text: &[u8]) -> bool {
+#[must_use]
+pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
     // Redis does not look at the pattern's stars when there is nothing to match; the lone star, all its callers know.
     if text.is_empty() {
         return pattern.is_empty() || pattern == b"*";

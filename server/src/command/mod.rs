@@ -13,7 +13,7 @@ mod counter;
 mod decimal;
 mod expiry;
 mod generic;
-pub(crate) mod glob;
+pub mod glob;
 mod iteration;
 pub mod node_command;
 mod number;

@@ -15,7 +15,7 @@ mod queue;
 mod snapshot;
 #[cfg(test)]
 mod tests;
-mod wire;
+pub mod wire;
 
 use std::path::PathBuf;
 
@@ -27,7 +27,7 @@ pub use gate::{FormCall, Gate, Identity, Prospect};
 pub use handshake::Seal;
 pub use inbound::PeerServer;
 pub use outbound::{Dropped, PeerNetwork};
-pub use snapshot::{OutgoingSnapshot, ReceivedSnapshot, SnapshotError, remove_received_snapshots};
+pub use snapshot::{OutgoingSnapshot, ReceivedSnapshot, SnapshotError, Transfer, remove_received_snapshots};
 pub use wire::{ProbeReply, Reason, Refused};
 
 use crate::config::Config;

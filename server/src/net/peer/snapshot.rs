@@ -252,7 +252,7 @@ impl Receiving {
         let from = ticket.node_id;
         let Some(Part::Header(header)) = next_part(gate, &ticket, &mut parts).await? else { return Err("no header".to_owned()) };
         let busy = self.begin(header.group)?;
-        let mut transfer = Transfer::new(&self.directory, from, header, busy)?;
+        let mut transfer = Transfer::new(&self.directory, from, header)?;
         tracing::info!(from, index = transfer.header.index, bytes = transfer.bytes, "snapshot coming in");
         let (chunks, mut queue) = mpsc::channel(CHUNKS_IN_FLIGHT);
         let progress = replies.clone();
@@ -261,7 +261,9 @@ impl Receiving {
                 // A full channel has progress in it already.
                 let _ = progress.try_send(Ok(SnapshotReply { state: Some(SnapshotState::Progress(Nothing {})) }));
             });
-            outcome.inspect_err(|_| transfer.discard())
+            let outcome = outcome.inspect_err(|_| transfer.discard());
+            drop(busy);
+            outcome
         });
         let fed = async {
             loop {
@@ -324,19 +326,21 @@ async fn next_part(gate: &Gate, ticket: &Ticket, parts: &mut Streaming<SnapshotP
     }
 }
 
-/// One transfer on its way to the disk.
-struct Transfer {
+/// One transfer on its way to the disk. The group must have no other at the same time.
+pub struct Transfer {
     header: SnapshotHeader,
     /// Of all files.
     bytes: u64,
     from: u64,
     parent: PathBuf,
     part: PathBuf,
-    _busy: Busy,
 }
 
 impl Transfer {
-    fn new(parent: &Path, from: u64, header: SnapshotHeader, busy: Busy) -> Result<Self, String> {
+    /// The transfer that this header of a peer announces, into a directory of its own below `parent`.
+    /// # Errors
+    /// The header announces what no snapshot has; one line.
+    pub fn new(parent: &Path, from: u64, header: SnapshotHeader) -> Result<Self, String> {
         if header.files.len() > FILES_MAX {
             return Err(format!("{} files are too many", header.files.len()));
         }
@@ -346,11 +350,15 @@ impl Transfer {
         let bytes = header.files.iter().try_fold(0u64, |sum, file| sum.checked_add(file.bytes));
         let bytes = bytes.ok_or("the files are longer than any disk")?;
         let part = parent.join(format!("{}{from}-{}{PART_SUFFIX}", part_prefix(header.group), header.index));
-        Ok(Self { header, bytes, from, parent: parent.to_owned(), part, _busy: busy })
+        Ok(Self { header, bytes, from, parent: parent.to_owned(), part })
     }
 
-    /// Writes what comes until every file is whole; then makes all of it durable under its final name.
-    fn write(&mut self, chunks: &mut mpsc::Receiver<SnapshotChunk>, progress: impl Fn()) -> Result<ReceivedSnapshot, String> {
+    /// Writes what comes until every file is whole; then makes all of it durable under its final name. Blocks; `progress` is called when
+    /// something more is on the disk.
+    /// # Errors
+    /// A chunk is not the one that is due, the chunks end too early or too late, or the disk fails; one line. What was written is left to
+    /// `discard`.
+    pub fn write(&mut self, chunks: &mut mpsc::Receiver<SnapshotChunk>, progress: impl Fn()) -> Result<ReceivedSnapshot, String> {
         let failed = |error: io::Error| format!("cannot write the snapshot: {error}");
         fs::create_dir_all(&self.parent).map_err(failed)?;
         remove_broken(&self.parent, Some(self.header.group)).map_err(failed)?;
@@ -392,7 +400,8 @@ impl Transfer {
         free.next().expect("some number is free")
     }
 
-    fn discard(&self) {
+    /// Deletes what was written of a transfer that failed.
+    pub fn discard(&self) {
         if let Err(error) = fs::remove_dir_all(&self.part) {
             tracing::warn!(path = %self.part.display(), %error, "what is left of a snapshot was not deleted");
         }
@@ -431,8 +440,7 @@ mod tests {
         ] {
             let files = files.into_iter().map(|(cf, bytes)| SnapshotFile { cf, bytes }).collect();
             let header = SnapshotHeader { group: 1, index: 1, files, ..SnapshotHeader::default() };
-            let busy = Receiving::new(PathBuf::new()).begin(1).expect("nothing comes in");
-            assert_eq!(Transfer::new(Path::new("nowhere"), 2, header, busy).err().as_deref(), expected);
+            assert_eq!(Transfer::new(Path::new("nowhere"), 2, header).err().as_deref(), expected);
         }
     }
 }

@@ -19,18 +19,19 @@ pub(super) const HELLO_HEADER: &str = "redraft-hello-bin";
 
 /// An empty message.
 #[derive(Clone, Copy, PartialEq, prost::Message)]
-pub(super) struct Nothing {}
+pub struct Nothing {}
 
 /// What the next sealed message on this connection has to prove itself against.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct Challenge {
+pub struct Challenge {
+    /// Random bytes.
     #[prost(bytes = "bytes", tag = "1")]
     pub random: Bytes,
 }
 
 /// A message with the proof that its sender knows the secret.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct Sealed {
+pub struct Sealed {
     /// The message.
     #[prost(bytes = "bytes", tag = "1")]
     pub body: Bytes,
@@ -45,12 +46,16 @@ pub(super) struct Sealed {
 /// What a stream is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, prost::Enumeration)]
 #[repr(i32)]
-pub(super) enum Purpose {
+pub enum Purpose {
     /// Never written; what a missing field decodes to.
     Unspecified = 0,
+    /// As the lane of that name.
     Control = 1,
+    /// As the lane of that name.
     Append = 2,
+    /// As the lane of that name.
     Forward = 3,
+    /// The transfer of a Raft snapshot.
     Snapshot = 4,
 }
 
@@ -66,23 +71,32 @@ impl From<Lane> for Purpose {
 
 /// Who wants to open a stream, and what it takes the other end for.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct Hello {
+pub struct Hello {
+    /// The cluster it belongs to.
     #[prost(string, tag = "1")]
     pub cluster_id: String,
+    /// Its id.
     #[prost(uint64, tag = "2")]
     pub node_id: u64,
+    /// Of its data directory.
     #[prost(uint64, tag = "3")]
     pub incarnation: u64,
+    /// Its boot counter.
     #[prost(uint64, tag = "4")]
     pub boot: u64,
+    /// Random number of this start.
     #[prost(uint64, tag = "5")]
     pub nonce: u64,
+    /// Highest feature level its binary supports.
     #[prost(uint32, tag = "6")]
     pub level: u32,
+    /// The node it wants to speak to.
     #[prost(uint64, tag = "7")]
     pub to_node_id: u64,
+    /// What the stream is for.
     #[prost(enumeration = "Purpose", tag = "8")]
     pub purpose: i32,
+    /// Where it is reached.
     #[prost(message, required, tag = "9")]
     pub addresses: Addresses,
     /// Raised with every connection of one process: an older one does not displace a newer one.
@@ -135,39 +149,51 @@ pub struct Refused {
 
 /// Who the other end of a stream is.
 #[derive(Clone, Copy, PartialEq, prost::Message)]
-pub(super) struct Welcome {
+pub struct Welcome {
+    /// Of its data directory.
     #[prost(uint64, tag = "1")]
     pub incarnation: u64,
+    /// Its boot counter.
     #[prost(uint64, tag = "2")]
     pub boot: u64,
+    /// Random number of this start.
     #[prost(uint64, tag = "3")]
     pub nonce: u64,
+    /// Highest feature level its binary supports.
     #[prost(uint32, tag = "4")]
     pub level: u32,
 }
 
+/// The answer to a `Hello`.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct HelloReply {
+pub struct HelloReply {
+    /// In or not.
     #[prost(oneof = "HelloOutcome", tags = "1, 2")]
     pub outcome: Option<HelloOutcome>,
 }
 
+/// Whether a stream is open.
 #[derive(Clone, PartialEq, prost::Oneof)]
-pub(super) enum HelloOutcome {
+pub enum HelloOutcome {
+    /// The stream is open.
     #[prost(message, tag = "1")]
     Welcome(Welcome),
+    /// The stream is not open.
     #[prost(message, tag = "2")]
     Refused(Refused),
 }
 
+/// A small request.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct CallRequest {
+pub struct CallRequest {
+    /// What is asked; nothing that this binary knows is answered as `Malformed`.
     #[prost(oneof = "Ask", tags = "1, 2, 3, 4")]
     pub ask: Option<Ask>,
 }
 
+/// What a call asks.
 #[derive(Clone, PartialEq, prost::Oneof)]
-pub(super) enum Ask {
+pub enum Ask {
     /// Who are you?
     #[prost(message, tag = "1")]
     Probe(Nothing),
@@ -185,32 +211,41 @@ pub(super) enum Ask {
     Transfer(u64),
 }
 
+/// A node that wants to become a member.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct JoinRequest {
+pub struct JoinRequest {
     /// Empty when the joiner takes any.
     #[prost(string, tag = "1")]
     pub cluster_id: String,
+    /// Of the joiner's data directory.
     #[prost(uint64, tag = "2")]
     pub incarnation: u64,
+    /// Where the joiner is reached.
     #[prost(message, required, tag = "3")]
     pub addresses: Addresses,
+    /// Highest feature level its binary supports.
     #[prost(uint32, tag = "4")]
     pub level: u32,
 }
 
+/// The answer to a call.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct CallReply {
+pub struct CallReply {
+    /// The answer.
     #[prost(oneof = "Answer", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     pub answer: Option<Answer>,
 }
 
+/// The answers.
 #[derive(Clone, PartialEq, prost::Oneof)]
-pub(super) enum Answer {
+pub enum Answer {
+    /// Who this is.
     #[prost(message, tag = "1")]
     Probe(ProbeReply),
     /// A form was accepted, or an admin request is done.
     #[prost(message, tag = "2")]
     Done(Nothing),
+    /// The joiner is in the table.
     #[prost(message, tag = "3")]
     Joined(Joined),
     /// Peer address of the leader.
@@ -261,31 +296,40 @@ impl ProbeReply {
     }
 }
 
+/// What a new member has to know.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct Joined {
+pub struct Joined {
+    /// The joiner's id.
     #[prost(uint64, tag = "1")]
     pub node_id: u64,
+    /// The table with the joiner in it.
     #[prost(message, required, tag = "2")]
     pub members: Members,
 }
 
 /// A part of a snapshot transfer: one header, then the files' bytes in order.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct SnapshotPart {
+pub struct SnapshotPart {
+    /// The part; one that this binary does not know ends the transfer.
     #[prost(oneof = "Part", tags = "1, 2")]
     pub part: Option<Part>,
 }
 
+/// The parts of a transfer.
 #[derive(Clone, PartialEq, prost::Oneof)]
-pub(super) enum Part {
+pub enum Part {
+    /// What is coming. Always first.
     #[prost(message, tag = "1")]
     Header(SnapshotHeader),
+    /// The next bytes.
     #[prost(message, tag = "2")]
     Chunk(SnapshotChunk),
 }
 
+/// What a transfer consists of.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct SnapshotHeader {
+pub struct SnapshotHeader {
+    /// The group it belongs to.
     #[prost(uint32, tag = "1")]
     pub group: u32,
     /// Index of the snapshot.
@@ -294,42 +338,50 @@ pub(super) struct SnapshotHeader {
     /// The `raft::eraftpb::Message` with the snapshot's metadata.
     #[prost(bytes = "bytes", tag = "3")]
     pub message: Bytes,
+    /// Its files, in the order in which their bytes come.
     #[prost(message, repeated, tag = "4")]
     pub files: Vec<SnapshotFile>,
 }
 
 /// A file of a snapshot. It has no name: the receiver gives it one.
 #[derive(Clone, Copy, PartialEq, prost::Message)]
-pub(super) struct SnapshotFile {
+pub struct SnapshotFile {
     /// Column family.
     #[prost(uint32, tag = "1")]
     pub cf: u32,
+    /// How long it is.
     #[prost(uint64, tag = "2")]
     pub bytes: u64,
 }
 
+/// A piece of a file.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct SnapshotChunk {
+pub struct SnapshotChunk {
     /// Position of the file in the header.
     #[prost(uint32, tag = "1")]
     pub file: u32,
+    /// Where in the file the bytes belong.
     #[prost(uint64, tag = "2")]
     pub offset: u64,
     /// Of `data`.
     #[prost(fixed32, tag = "3")]
     pub crc32: u32,
+    /// The bytes.
     #[prost(bytes = "bytes", tag = "4")]
     pub data: Bytes,
 }
 
+/// What the receiver says during a transfer.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct SnapshotReply {
+pub struct SnapshotReply {
+    /// How the transfer stands.
     #[prost(oneof = "SnapshotState", tags = "1, 2, 3, 4")]
     pub state: Option<SnapshotState>,
 }
 
+/// How a transfer stands.
 #[derive(Clone, PartialEq, prost::Oneof)]
-pub(super) enum SnapshotState {
+pub enum SnapshotState {
     /// Always first: the sealed `HelloReply`.
     #[prost(message, tag = "1")]
     Hello(Sealed),

@@ -27,7 +27,7 @@ use raftlog::message::{Body, Forward, Frame, Match, Part, ReadReply, ReadRequest
 pub use clock::Now;
 use clock::{Skew, StampClock};
 use inbox::Inbox;
-pub use members::{Addresses, Change, Member, Members};
+pub use members::{Addresses, Change, Ids, Member, Members};
 use membership::Membership;
 pub use membership::{AdminRequest, JoinAnswer, RequestId};
 pub use reads::ReadId;
