@@ -71,6 +71,9 @@ impl LogStore {
         mark: Option<Mark>,
     ) -> Result<Self, LogError> {
         let Durable { hard_state, truncated } = Self::durable(engine.as_ref(), group)?;
+        if truncated.index == u64::MAX {
+            return Err(LogError::Damaged("it was truncated where no entry can follow".to_owned()));
+        }
         let mut store = Self {
             group,
             engine,
@@ -483,6 +486,11 @@ mod tests {
         batch.delete(LOG_CF, record::entry_key(GROUP, 4));
         engine.write(&batch).expect("memory does not fail");
         assert!(refused(LogPosition::default(), None), "a hole");
+        let end = LogPosition { index: u64::MAX, term: 1 };
+        let mut batch = WriteBatch::default();
+        encode_truncation(GROUP, u64::MAX, end, &mut batch);
+        engine.write(&batch).expect("memory does not fail");
+        assert!(refused(end, None), "no place for an entry");
     }
 
     #[test]
