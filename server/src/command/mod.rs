@@ -27,6 +27,8 @@ pub mod table;
 pub(crate) mod harness;
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+pub(crate) mod vocabulary;
 
 pub use node_command::NodeCommand;
 pub use server::KEYSPACE_COUNTS;

@@ -10,6 +10,8 @@ mod clock;
 mod inbox;
 mod members;
 mod membership;
+#[cfg(test)]
+mod properties;
 mod reads;
 mod runs;
 mod state_machine;
