@@ -191,11 +191,14 @@ fn removals_that_make_no_sense_are_refused() {
 fn leadership_is_transferred_without_an_error() {
     let cluster = Cluster::start(3);
     let load = Load::on("load", cluster.addresses(), 4);
-    for _ in 0..6 {
+    for round in 0..6 {
         load.wait_for(30);
-        let target = cluster.followers()[0];
+        let followers = cluster.followers();
+        let target = followers[0];
         let target_id = cluster.node_id(target).to_string();
-        raft(&mut cluster.client(cluster.leader()), &["RAFT", "TRANSFER", &target_id]);
+        // Every node takes the command; a follower hands it on to the leader.
+        let asked = [cluster.leader(), followers[1], target][round % 3];
+        raft(&mut cluster.client(asked), &["RAFT", "TRANSFER", &target_id]);
         assert_eq!(cluster.leader(), target);
     }
     let record = load.stop();
