@@ -5,7 +5,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build run test check bench fmt prepare test-tools
+.PHONY: help build run test check fuzz bench fmt prepare test-tools
 
 REDRAFT_CACHE ?= $(HOME)/.cache/redraft
 CARGO_TARGET_DIR ?= $(REDRAFT_CACHE)/target
@@ -45,6 +45,9 @@ check: prepare ## Check format, lints, and that docs and tables agree; edits not
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo test --locked --workspace docs_are_current
+
+fuzz: prepare ## Fuzz what reads bytes from outside, FUZZ_SECONDS=60 per target
+	@bash tests/fuzz/run
 
 bench: build ## Compare speed with redis-server
 	@bash .ci/setup redis
