@@ -9,12 +9,13 @@ use bytes::Bytes;
 use prost::Message as _;
 use protobuf::Message as _;
 use raft::eraftpb::{ConfState, Entry, Message};
-use raftlog::engine::{Engine, MemoryEngine, WriteBatch};
+use raftlog::engine::{Engine, MemoryEngine, ViewKind, WriteBatch};
 use raftlog::entry::Run;
 use raftlog::group::{Group, GroupConfig};
 use raftlog::log::{INITIAL_POSITION, LOG_COLUMN_FAMILIES, LogStore, encode_bootstrap, encode_truncation};
 use raftlog::message::{Body, Forward, Frame, Match, ReadReply, ReadRequest};
 use redraft::command::{Handler, codec, table};
+use redraft::keyspace::digest::digest;
 use redraft::keyspace::{STATE, state_key};
 use redraft::node::Request;
 use redraft::node::core::{Core, CoreConfig, Effect, GROUP, Lane, NewRun, Now, Reached, ReadId, RunId, StateMachine, TrackedRun};
@@ -221,7 +222,11 @@ impl Node {
             | Effect::SendSnapshot(..)
             | Effect::DropSnapshot(_)
             | Effect::AnswerJoin(..)
-            | Effect::AnswerAdmin(..) => {}
+            | Effect::AnswerAdmin(..)
+            | Effect::AnswerVerify(..)
+            | Effect::Verified(_)
+            | Effect::ExaminePart(..) => {}
+            Effect::StopDiverged(_) => self.halted = true,
         }
     }
 
@@ -229,8 +234,15 @@ impl Node {
         match self.machine.apply(&mut self.entries) {
             Ok(reached) => {
                 self.core.applied(self.machine.take_applied());
-                if let Reached::Change(change) = reached {
-                    self.core.change_reached(&change).expect("the core's own change");
+                match reached {
+                    Reached::End => {}
+                    Reached::Change(change) => self.core.change_reached(&change).expect("the core's own change"),
+                    Reached::Verification(entry) => {
+                        let digested = digest(self.data.view(ViewKind::Snapshot).as_ref(), GROUP, &|| true).expect("memory does not fail");
+                        self.core.digest_begun(entry);
+                        self.core.digested(entry, digested.expect("not interrupted").digest);
+                        self.apply();
+                    }
                 }
             }
             Err(_) => self.halted = true,

@@ -10,7 +10,7 @@ use raft::eraftpb::ConfState;
 use raft::{GetEntriesContext, Storage};
 use raftlog::engine::{Engine, MemoryEngine, WriteBatch};
 use raftlog::group::{Group, GroupConfig};
-use raftlog::log::{GroupId, HighWater, LOG_CF, LOG_COLUMN_FAMILIES, LogPosition, LogStore};
+use raftlog::log::{Found, GroupId, HighWater, LOG_CF, LOG_COLUMN_FAMILIES, LogPosition, LogStore, Mark};
 use tempfile::TempDir;
 
 use crate::input::Input;
@@ -83,24 +83,35 @@ pub(crate) fn run(input: &[u8]) {
 }
 
 /// The mark that a file holds: any file, or a whole one.
-fn high_water(input: &mut Input<'_>) -> Option<LogPosition> {
-    let position = match input.byte() % 3 {
+fn high_water(input: &mut Input<'_>) -> Option<Mark> {
+    let mark = match input.byte() % 3 {
         0 => return None,
         1 => None,
-        _ => Some(LogPosition { index: input.number(), term: input.number() }),
+        _ => {
+            let mut number = || input.number();
+            Some(Mark { last: LogPosition { index: number(), term: number() }, term: number(), vote: number() })
+        }
     };
     DIRECTORY.with_borrow_mut(|directory| {
         let directory = directory.get_or_insert_with(crate::directory);
         let path = directory.path().join("high-water");
-        let contents = if position.is_none() { input.string() } else { &[] };
+        let contents = if mark.is_none() { input.string() } else { &[] };
         fs::write(&path, contents).expect("a temporary file can be written");
-        let (file, mark) = HighWater::open(&path).expect("any file can be opened");
-        let Some(position) = position else { return mark };
-        assert_eq!(mark, None);
-        file.raise(position).expect("a temporary file can be written");
-        let (_, mark) = HighWater::open(&path).expect("any file can be opened");
-        assert_eq!(mark, Some(position));
-        mark
+        let (mut file, found) = HighWater::open(&path).expect("any file can be opened");
+        if let Some(mark) = mark {
+            assert_eq!(found, Found::Damaged);
+            file.begin(mark).expect("a temporary file can be written");
+        }
+        match HighWater::open(&path).expect("any file can be opened").1 {
+            Found::Mark(found) => {
+                assert!(mark.is_none_or(|mark| mark == found), "what was written is read");
+                Some(found)
+            }
+            Found::Nothing | Found::Damaged => {
+                assert_eq!(mark, None);
+                None
+            }
+        }
     })
 }
 

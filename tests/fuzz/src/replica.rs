@@ -46,7 +46,7 @@ impl Replica {
         let mut entry = Entry { index, term: 9, data, context, ..Entry::default() };
         entry.set_entry_type(kind);
         let mut entries = VecDeque::from([entry]);
-        while let Reached::Change(_) = self.machine.apply(&mut entries)? {
+        if let Reached::Change(_) = self.machine.apply(&mut entries)? {
             let configuration = ConfState { voters: vec![HERE], learners: vec![ELSEWHERE], ..ConfState::default() };
             self.machine.configure(&mut entries, &configuration)?;
         }

@@ -42,23 +42,9 @@ const LANES: [Lane; 3] = [Lane::Control, Lane::Append, Lane::Forward];
 
 enum Event {
     Work(usize, u64, Work),
-    Deliver {
-        from: usize,
-        to: usize,
-        lane: Lane,
-        epoch: u64,
-        frame: Box<Frame>,
-    },
+    Deliver { from: usize, to: usize, lane: Lane, epoch: u64, frame: Box<Frame> },
     Connect(usize, usize),
-    Streamed {
-        from: usize,
-        era: u64,
-        to: usize,
-        to_era: u64,
-        id: SnapshotId,
-        stream: Box<(Message, Vec<(ExportedFile, Vec<u8>)>)>,
-        whole: bool,
-    },
+    Streamed(Box<Stream>),
     AskToJoin(usize, u64, Option<usize>),
     JoinAnswered(usize, u64, Box<JoinAnswer>),
     Client(usize),
@@ -142,6 +128,16 @@ impl Ord for Planned {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         (self.at_us, self.serial).cmp(&(other.at_us, other.serial))
     }
+}
+
+/// A snapshot on its way from one life of a machine to one of another.
+struct Stream {
+    from: (usize, u64),
+    to: (usize, u64),
+    id: SnapshotId,
+    message: Message,
+    files: Vec<(ExportedFile, Vec<u8>)>,
+    is_whole: bool,
 }
 
 /// One direction of one lane between two machines.
@@ -389,7 +385,8 @@ impl World {
     fn happen(&mut self, event: Event) -> Checked {
         let at = match &event {
             Event::Work(slot, ..) | Event::AskToJoin(slot, ..) | Event::JoinAnswered(slot, ..) => Some(*slot),
-            Event::Deliver { to, .. } | Event::Streamed { to, .. } => Some(*to),
+            Event::Deliver { to, .. } => Some(*to),
+            Event::Streamed(stream) => Some(stream.to.0),
             Event::Connect(..) | Event::Client(_) | Event::Fault(_) | Event::Start(_) | Event::Rejoin(_) | Event::Mend(..) => None,
         };
         if let Some(until) = at.and_then(|slot| self.is_paused(slot)) {
@@ -410,9 +407,7 @@ impl World {
                 self.connect(from, to)?;
                 self.plan_in(CONNECT_EVERY_MS * 1_000, Event::Connect(from, to));
             }
-            Event::Streamed { from, era, to, to_era, id, stream, whole } => {
-                self.streamed(from, era, to, to_era, id, *stream, whole)?;
-            }
+            Event::Streamed(stream) => self.streamed(*stream)?,
             Event::AskToJoin(slot, era, of) => self.ask_to_join(slot, era, of)?,
             Event::JoinAnswered(slot, era, answer) => self.join_answered(slot, era, *answer)?,
             Event::Client(client) => self.client(client)?,
@@ -678,23 +673,14 @@ impl World {
         let us = self.random.random_range(1_000..300_000);
         let target = to.unwrap_or(from);
         let to_era = self.machines[target].era;
-        let whole = to.is_some() && !is_broken;
-        self.plan_in(us, Event::Streamed { from, era, to: target, to_era, id, stream: Box::new((message, contents)), whole });
+        let is_whole = to.is_some() && !is_broken;
+        let stream = Stream { from: (from, era), to: (target, to_era), id, message, files: contents, is_whole };
+        self.plan_in(us, Event::Streamed(Box::new(stream)));
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the fields of one event")]
-    fn streamed(
-        &mut self,
-        from: usize,
-        era: u64,
-        to: usize,
-        to_era: u64,
-        id: SnapshotId,
-        (message, files): (Message, Vec<(ExportedFile, Vec<u8>)>),
-        whole: bool,
-    ) -> Checked {
+    fn streamed(&mut self, Stream { from: (from, era), to: (to, to_era), id, message, files, is_whole }: Stream) -> Checked {
         let receiver = self.machines[to].life.as_ref().map(|life| life.identity.node_id);
-        let arrives = whole && !self.is_cut(from, to) && self.machines[to].era == to_era && receiver == Some(message.to) && from != to;
+        let arrives = is_whole && !self.is_cut(from, to) && self.machines[to].era == to_era && receiver == Some(message.to) && from != to;
         if arrives {
             self.counts.snapshots += 1;
             self.trace.note(self.now_us, to, format_args!("a snapshot at {} arrives", message.get_snapshot().get_metadata().index));
