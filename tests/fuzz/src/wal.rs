@@ -38,8 +38,7 @@ fn check(directory: &Path, input: &mut Input<'_>) {
     let outcome = cut_torn_tail(directory);
     let after = contents(&paths);
     match outcome {
-        Ok(lock) => {
-            drop(lock);
+        Ok(()) => {
             // Files that became empty, and the newest that did not.
             let newest = after.iter().rposition(|bytes| !bytes.is_empty()).unwrap_or(0);
             for (at, (file, bytes)) in files.iter().zip(&after).enumerate() {
@@ -49,10 +48,10 @@ fn check(directory: &Path, input: &mut Input<'_>) {
             assert!(cut_torn_tail(directory).is_ok());
             assert_eq!(contents(&paths), after, "one cut is enough");
         }
+        // A file whose bad record is not the end of all, newest or not; what stood behind it may have been cut before it was found.
         Err(EngineError::Corruption(_)) => {
-            let damaged = after.iter().rposition(|bytes| !bytes.is_empty()).expect("a file is damaged");
-            assert_eq!(after[damaged], files[damaged].bytes, "a damaged file is left alone");
-            assert!(!files[damaged].is_sound);
+            assert!(files.iter().any(|file| !file.is_sound));
+            assert!(files.iter().zip(&after).all(|(file, bytes)| file.bytes.starts_with(bytes)), "a file is cut at its end");
         }
         Err(error) => panic!("{error}"),
     }

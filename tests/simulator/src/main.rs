@@ -1,4 +1,5 @@
 //! Runs seeds of the simulator: many of them side by side, or one with its story.
+#![expect(clippy::print_stdout, reason = "the results are for the standard output")]
 
 use std::process::ExitCode;
 use std::sync::Mutex;
