@@ -264,6 +264,13 @@ impl Group {
     pub fn apply_change(&mut self, change: &ConfChangeV2) -> raft::Result<ConfState> {
         let state = self.raw.apply_conf_change(change)?;
         self.raw.mut_store().set_conf_state(state.clone());
+        // A leader removes itself when it was elected after another one had proposed that. raft 0.7.0 would go on leading, and panic in
+        // `on_persist_entries`, where it looks for its own progress.
+        let is_member = [&state.voters, &state.voters_outgoing, &state.learners].iter().any(|ids| ids.contains(&self.config.node_id));
+        if self.is_leader() && !is_member {
+            self.raw.raft.become_follower(self.term(), raft::INVALID_ID);
+            self.redraw_election_timeout();
+        }
         Ok(state)
     }
 

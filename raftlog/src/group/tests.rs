@@ -217,3 +217,35 @@ fn a_follower_whose_apply_lags_refuses_entries_but_answers_heartbeats() {
     step(&mut member, append(last, 1));
     assert_eq!(member.group.log().last(), last.index + 1, "and is taken when apply has caught up");
 }
+
+#[test]
+fn a_leader_that_is_removed_leads_no_longer() {
+    let mut member = Member::new(1, 7);
+    member.group.campaign();
+    // First the others would vote, then they do.
+    for kind in [MessageType::MsgRequestPreVoteResponse, MessageType::MsgRequestVoteResponse] {
+        let persists = member.group.effects().persists;
+        member.persists.extend(persists);
+        while !member.persists.is_empty() {
+            member.persist_one();
+        }
+        for from in [2, 3] {
+            let term = if kind == MessageType::MsgRequestVoteResponse { member.group.term() } else { member.group.term() + 1 };
+            let mut vote = Message { from, to: 1, term, ..Message::default() };
+            vote.set_msg_type(kind);
+            member.group.step(vote);
+        }
+    }
+    assert!(member.group.is_leader());
+    let mut change = raft::eraftpb::ConfChangeSingle { node_id: 1, ..Default::default() };
+    change.set_change_type(raft::eraftpb::ConfChangeType::RemoveNode);
+    let removal = ConfChangeV2 { changes: vec![change].into(), ..ConfChangeV2::default() };
+    assert_eq!(member.group.apply_change(&removal).expect("two voters are left").voters.len(), 2);
+    assert!(!member.group.is_leader());
+    // What it had on the way to its disk still arrives there.
+    member.persists.extend(member.group.effects().persists);
+    assert!(!member.persists.is_empty());
+    while !member.persists.is_empty() {
+        member.persist_one();
+    }
+}
