@@ -20,13 +20,14 @@ use crate::machine::Machine;
 pub type Checked = Result<(), String>;
 
 /// What was seen of one life of a node.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 struct Seen {
     era: u64,
     term: u64,
     commit: u64,
     applied: u64,
     led: u64,
+    configuration: ConfState,
 }
 
 /// The history of all nodes, as far as the checks need it.
@@ -103,13 +104,20 @@ impl Checks {
         Ok(())
     }
 
-    /// What a node says of itself after a step. `lives_whole`: no voter has lost its disk, so that durable copies can be counted.
+    /// What a node says of itself after a step. `home` is the machine of a node, as long as that has its disks.
     pub fn node(&mut self, machine: &Machine, home: impl Fn(u64) -> Option<usize>, machines: &[Machine]) -> Checked {
         let Some(life) = &machine.life else { return Ok(()) };
         let (node, group) = (life.identity.node_id, life.core.group());
-        let now = Seen { era: machine.era, term: group.term(), commit: group.commit_index(), applied: group.applied_index(), led: 0 };
-        let before = self.seen.get(&machine.slot).copied().unwrap_or_default();
-        let mut led = if before.era == now.era { before.led } else { 0 };
+        let mut now = Seen {
+            era: machine.era,
+            term: group.term(),
+            commit: group.commit_index(),
+            applied: group.applied_index(),
+            led: 0,
+            configuration: group.configuration(),
+        };
+        let before = self.seen.remove(&machine.slot).unwrap_or_default();
+        now.led = if before.era == now.era { before.led } else { 0 };
         if before.era == now.era {
             if now.term < before.term || now.commit < before.commit || now.applied < before.applied {
                 return Err(format!("node {node}: term, commit or applied index has fallen"));
@@ -121,15 +129,17 @@ impl Checks {
             return Err(format!("node {node}: the commit index {} is beyond the log's end {}", now.commit, group.last_index()));
         }
         if machine.leads() {
-            if led != now.term {
-                led = now.term;
+            if now.led != now.term {
+                now.led = now.term;
                 self.begins_to_lead(machine, node, now.term)?;
             }
             if before.era != now.era || now.commit > before.commit {
-                self.is_durable(machine, &group.configuration(), home, machines)?;
+                // Of the configurations of this step, the one that raft counted with.
+                self.is_durable(machine, &before.configuration, &home, machines)
+                    .or_else(|_| self.is_durable(machine, &now.configuration, &home, machines))?;
             }
         }
-        self.seen.insert(machine.slot, Seen { led, ..now });
+        self.seen.insert(machine.slot, now);
         Ok(())
     }
 
@@ -154,9 +164,12 @@ impl Checks {
         &self,
         leader: &Machine,
         configuration: &ConfState,
-        home: impl Fn(u64) -> Option<usize>,
+        home: &impl Fn(u64) -> Option<usize>,
         machines: &[Machine],
     ) -> Checked {
+        if configuration.voters.is_empty() {
+            return Err("no configuration".into());
+        }
         let group = leader.life.as_ref().expect("it leads").core.group();
         let commit = group.commit_index();
         let Ok(entries) = group.log().entries(commit, commit + 1, None, GetEntriesContext::empty(false)) else { return Ok(()) };

@@ -149,10 +149,13 @@ impl Clients {
                 if replies.len() != asked.commands.len() {
                     return Err(format!("{} replies to {} commands", replies.len(), asked.commands.len()));
                 }
-                if asked.is_triple {
+                let counts = if asked.is_triple {
                     fits_together(replies)?;
-                }
-                for ((key, command), reply) in asked.commands.into_iter().zip(replies) {
+                    1..2
+                } else {
+                    0..replies.len()
+                };
+                for ((key, command), reply) in asked.commands.into_iter().zip(replies).take(counts.end).skip(counts.start) {
                     let outcome = outcome(&command, reply)?;
                     let client = u32::try_from(asked.client).expect("few clients");
                     self.history.push(Operation { client, key, command, call_ns: asked.call_ns, returned: Some((ns, outcome)) });

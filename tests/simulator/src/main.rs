@@ -41,13 +41,13 @@ fn bug(name: &str) -> Result<Bug, String> {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    // A panic inside a run is reported with its seed.
-    std::panic::set_hook(Box::new(|_| {}));
     if let Some(seed) = arguments.seed {
         let finished = run(seed, arguments.bug, Trace::told());
         eprintln!("seed {seed}: {:?}, story {:016x}: {:?}", finished.counts, finished.hash, finished.verdict.is_ok());
         return report(seed, &finished);
     }
+    // A panic inside a run is reported with its seed.
+    std::panic::set_hook(Box::new(|_| {}));
     if arguments.selftest {
         return selftest(&arguments);
     }

@@ -150,7 +150,7 @@ impl Plan {
             step_ms: *[300, 5_000, 100_000].choose(random).expect("not empty"),
             clients: random.random_range(1..=3),
             think_ms: *[5, 20, 100].choose(random).expect("not empty"),
-            keys: random.random_range(2..=5),
+            keys: random.random_range(2..=5) + (founders + joiners),
             expiry,
             faults_ms: random.random_range(8_000..20_000),
         }
