@@ -1,6 +1,8 @@
-//! The network between nodes, with faults: every node is reached through a proxy, and links between two nodes can be cut in each direction.
+//! The network between nodes, with faults: every node is reached through a proxy, and each link between two nodes can be cut, slowed down or
+//! reset. A link is directed: bytes from node A to node B, whichever of them opened the connection.
 //! A cut holds bytes back, as a network does that loses packets: no end of a connection learns of it, and after `heal` nothing of the
-//! stream is missing. A link is directed: bytes from node A to node B, whichever of them opened the connection.
+//! stream is missing. A delay lets bytes arrive later, in their order; a stall lets few of them pass; a reset ends connections at once, with
+//! what was under way, and both ends learn of it.
 //! The proxy learns from the kernel who has connected: it looks for the socket in `/proc`. Linux only.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,13 +10,22 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
 use std::os::unix::fs::MetadataExt;
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
+
+use rand::RngExt;
+use rustix::net::{connect_unspec, sockopt};
 
 use crate::address;
 
 /// Bytes read at once.
 const PIECE_BYTES: usize = 64 * 1024;
+/// Pieces of one connection that may be on their way in one direction; then the sender has to wait.
+const PIECES_MAX: usize = 64;
+/// A stalled link lets bytes pass so many times a second, a few at a time.
+const STALL_STEPS_PER_SECOND: u32 = 20;
 
 /// A directed link between two nodes, by their positions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,9 +40,33 @@ impl Link {
     }
 }
 
+/// How much later bytes arrive.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Delay {
+    /// At least this.
+    pub min: Duration,
+    /// And up to this in addition, another time for every piece.
+    pub jitter: Duration,
+}
+
+/// A connection that the proxy carries.
+#[derive(Debug)]
+struct Connection {
+    /// From the node that opened it.
+    link: Link,
+    /// Its sockets: towards the node that opened it, and towards the other one as soon as it is connected.
+    ends: Vec<TcpStream>,
+}
+
 #[derive(Debug, Default)]
 struct State {
     cut: BTreeSet<Link>,
+    delays: BTreeMap<Link, Delay>,
+    /// Bytes per second that stalled links let pass.
+    rates: BTreeMap<Link, u32>,
+    /// Those that are carried, by a number that is given out once.
+    connections: BTreeMap<u64, Connection>,
+    connections_ever: u64,
     /// The present process of each node.
     processes: BTreeMap<usize, u32>,
     closed: bool,
@@ -48,11 +83,31 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits while a link is cut. False if the network is gone.
-    fn pass(&self, link: Link) -> bool {
-        let state = self.lock();
-        let state = self.changed.wait_while(state, |state| !state.closed && state.cut.contains(&link));
-        !state.unwrap_or_else(PoisonError::into_inner).closed
+    /// Waits while a link is cut. False if the connection was reset, or the network is gone.
+    fn pass(&self, link: Link, connection: u64) -> bool {
+        let goes_on = |state: &State| !state.closed && state.connections.contains_key(&connection);
+        let state = self.changed.wait_while(self.lock(), |state| goes_on(state) && state.cut.contains(&link));
+        goes_on(&state.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// When a piece that was sent now arrives.
+    fn due(&self, link: Link) -> Instant {
+        let delay = self.lock().delays.get(&link).copied().unwrap_or_default();
+        Instant::now() + delay.min + rand::rng().random_range(Duration::ZERO..=delay.jitter)
+    }
+
+    fn enter(&self, link: Link, end: TcpStream) -> u64 {
+        let mut state = self.lock();
+        state.connections_ever += 1;
+        let connection = state.connections_ever;
+        state.connections.insert(connection, Connection { link, ends: vec![end] });
+        connection
+    }
+
+    /// False if the connection was reset meanwhile.
+    fn add_end(&self, connection: u64, end: TcpStream) -> bool {
+        let mut state = self.lock();
+        state.connections.get_mut(&connection).map(|connection| connection.ends.push(end)).is_some()
     }
 }
 
@@ -101,15 +156,48 @@ impl Network {
 
     /// Cuts a node off from all others, in both directions.
     pub fn isolate(&self, position: usize) {
-        for other in (0..self.addresses.len()).filter(|other| *other != position) {
-            self.cut(position, other);
-            self.cut(other, position);
+        self.split(&[position]);
+    }
+
+    /// Cuts some nodes off from all others, in both directions; among themselves they reach each other.
+    pub fn split(&self, side: &[usize]) {
+        for inside in side {
+            for outside in (0..self.addresses.len()).filter(|other| !side.contains(other)) {
+                self.cut(*inside, outside);
+                self.cut(outside, *inside);
+            }
         }
+    }
+
+    /// Lets what a node sends to another arrive later.
+    pub fn delay(&self, from: usize, to: usize, delay: Delay) {
+        self.shared.lock().delays.insert(Link { from, to }, delay);
+    }
+
+    /// Lets so many bytes a second pass from a node to another, on each connection.
+    /// # Panics
+    /// None at all: that is a cut.
+    pub fn stall(&self, from: usize, to: usize, bytes_per_second: u32) {
+        assert!(bytes_per_second > 0, "a link without any bytes is one that is cut");
+        self.shared.lock().rates.insert(Link { from, to }, bytes_per_second);
+    }
+
+    /// Ends all connections of a node with others at once, in either direction, and says how many those were.
+    pub fn reset(&self, position: usize) -> usize {
+        let of_node = |connection: &Connection| connection.link.from == position || connection.link.to == position;
+        let reset: Vec<(u64, Connection)> = self.shared.lock().connections.extract_if(.., |_, connection| of_node(connection)).collect();
+        self.shared.changed.notify_all();
+        reset.iter().flat_map(|(_, connection)| &connection.ends).for_each(abort);
+        reset.len()
     }
 
     /// Makes everything pass again, what was held back first.
     pub fn heal(&self) {
-        self.shared.lock().cut.clear();
+        let mut state = self.shared.lock();
+        state.cut.clear();
+        state.delays.clear();
+        state.rates.clear();
+        drop(state);
         self.shared.changed.notify_all();
     }
 }
@@ -122,6 +210,15 @@ impl Drop for Network {
             // Wakes the thread that accepts; it has gone if nobody answers.
             drop(TcpStream::connect(address));
         }
+    }
+}
+
+/// Ends a connection so that its other end sees a reset, although threads of ours still hold the socket.
+fn abort(end: &TcpStream) {
+    if connect_unspec(end).is_err() {
+        // A kernel that does not disconnect under a waiting thread; so the reset follows when the last holder closes it. Sockets that
+        // have ended already cannot be shut down.
+        drop((sockopt::set_socket_linger(end, Some(Duration::ZERO)), end.shutdown(Shutdown::Both)));
     }
 }
 
@@ -140,33 +237,85 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>, to: usize, target: Socke
 fn serve(stream: &TcpStream, shared: &Arc<Shared>, to: usize, target: SocketAddr) {
     // A node that has ended since is of no interest.
     let Some(from) = source_of(stream, shared) else { return };
+    let Ok(end) = stream.try_clone() else { return };
     let link = Link { from, to };
-    if !shared.pass(link) {
-        return;
+    let connection = shared.enter(link, end);
+    if shared.pass(link, connection)
+        && let Ok(other) = TcpStream::connect(target)
+        && let Ok(end) = other.try_clone()
+        && shared.add_end(connection, end)
+    {
+        let back = Direction { link: link.reverse(), connection, from: &other, to: stream };
+        let forth = Direction { link, connection, from: stream, to: &other };
+        // They end together, since both sockets are shut down by whichever is first.
+        thread::scope(|scope| {
+            scope.spawn(|| back.carry(shared));
+            forth.carry(shared);
+        });
     }
-    let Ok(other) = TcpStream::connect(target) else { return };
-    let (Ok(stream_back), Ok(other_back)) = (stream.try_clone(), other.try_clone()) else { return };
-    let back = {
-        let shared = Arc::clone(shared);
-        thread::spawn(move || carry(other_back, stream_back, &shared, link.reverse()))
-    };
-    let Ok(forth) = stream.try_clone() else { return };
-    carry(forth, other, shared, link);
-    // It ends by itself, since both sockets are shut down.
-    drop(back.join());
+    shared.lock().connections.remove(&connection);
 }
 
-fn carry(mut from: TcpStream, mut to: TcpStream, shared: &Shared, link: Link) {
-    drop((from.set_nodelay(true), to.set_nodelay(true)));
-    let mut piece = vec![0; PIECE_BYTES];
-    while let Ok(length @ 1..) = from.read(&mut piece) {
-        if !shared.pass(link) || to.write_all(&piece[..length]).is_err() {
-            break;
-        }
+/// One direction of a connection.
+struct Direction<'a> {
+    link: Link,
+    connection: u64,
+    from: &'a TcpStream,
+    to: &'a TcpStream,
+}
+
+/// Bytes and when they arrive; no bytes are the end of the stream.
+type Piece = (Instant, Vec<u8>);
+
+impl Direction<'_> {
+    /// This thread takes bytes in, another gives them out when they are due, so that a delay is no bottleneck.
+    fn carry(&self, shared: &Shared) {
+        // Sockets that have ended already refuse it.
+        drop(self.to.set_nodelay(true));
+        let (sender, pieces) = sync_channel::<Piece>(PIECES_MAX);
+        thread::scope(|scope| {
+            scope.spawn(move || self.give_out(shared, &pieces));
+            let mut bytes = vec![0; PIECE_BYTES];
+            let mut due = Instant::now();
+            loop {
+                let mut from = self.from;
+                let length = from.read(&mut bytes).unwrap_or(0);
+                due = due.max(shared.due(self.link));
+                if sender.send((due, bytes[..length].to_vec())).is_err() || length == 0 {
+                    return;
+                }
+            }
+        });
     }
-    // The end of a connection is news that a cut holds back as well. Sockets that are closed already cannot be shut down.
-    shared.pass(link);
-    drop((from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both)));
+
+    fn give_out(&self, shared: &Shared, pieces: &Receiver<Piece>) {
+        for (due, bytes) in pieces {
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+            // The end of a stream is news that a cut holds back as well.
+            if !shared.pass(self.link, self.connection) || bytes.is_empty() || !self.write(shared, &bytes) {
+                break;
+            }
+        }
+        // Sockets that have ended already cannot be shut down.
+        drop((self.from.shutdown(Shutdown::Both), self.to.shutdown(Shutdown::Both)));
+    }
+
+    /// Writes as fast as the link lets. False if that came to an end.
+    fn write(&self, shared: &Shared, mut bytes: &[u8]) -> bool {
+        let mut to = self.to;
+        while !bytes.is_empty() {
+            let rate = shared.lock().rates.get(&self.link).copied();
+            let step = rate.map_or(bytes.len(), |rate| (rate / STALL_STEPS_PER_SECOND).max(1) as usize).min(bytes.len());
+            if !shared.pass(self.link, self.connection) || to.write_all(&bytes[..step]).is_err() {
+                return false;
+            }
+            bytes = &bytes[step..];
+            if rate.is_some() {
+                thread::sleep(Duration::from_secs(1) / STALL_STEPS_PER_SECOND);
+            }
+        }
+        true
+    }
 }
 
 /// The node whose process opened a connection.
@@ -216,28 +365,91 @@ mod tests {
         assert_eq!(source_of(&far, &network.shared), Some(4));
     }
 
-    #[test]
-    fn a_cut_link_holds_bytes_back_until_it_is_healed() {
+    /// A connection from this process, as node 1, through the proxy of node 0; the two ends that nodes would have.
+    fn connection(network: &mut Network) -> [TcpStream; 2] {
         let target = TcpListener::bind((address::own_ip(), 0)).expect("a port");
-        let mut network = Network::new();
-        // Position 0 is the target, 1 is this process as the one that connects.
         let address = network.add_proxy(0, target.local_addr().expect("bound"));
         network.set_process(1, std::process::id());
-        let mut near = TcpStream::connect(address).expect("the proxy listens");
-        let (mut far, _) = target.accept().expect("the proxy connects");
-        let mut byte = [0];
-        near.write_all(b"a").expect("open");
-        far.read_exact(&mut byte).expect("open");
+        let near = TcpStream::connect(address).expect("the proxy listens");
+        let (far, _) = target.accept().expect("the proxy connects");
+        [&near, &far].into_iter().for_each(|end| end.set_read_timeout(Some(PATIENCE)).expect("a timeout"));
+        [near, far]
+    }
+
+    /// Sends bytes, and says how long it took until all were there.
+    fn send(mut from: &TcpStream, mut to: &TcpStream, bytes: &[u8]) -> Duration {
+        let began = Instant::now();
+        let mut received = vec![0; bytes.len()];
+        from.write_all(bytes).expect("the connection is open");
+        to.read_exact(&mut received).expect("the bytes arrive");
+        assert!(received == bytes, "as they were sent");
+        began.elapsed()
+    }
+
+    #[test]
+    fn a_cut_link_holds_bytes_back_until_it_is_healed() {
+        let mut network = Network::new();
+        let [mut near, mut far] = connection(&mut network);
+        send(&near, &far, b"a");
         network.cut(1, 0);
         near.write_all(b"b").expect("open");
         far.set_read_timeout(Some(Duration::from_millis(50))).expect("a timeout");
-        assert!(far.read(&mut byte).is_err(), "nothing passes");
+        assert!(far.read(&mut [0]).is_err(), "nothing passes");
         // The other direction is open.
-        far.write_all(b"c").expect("open");
-        near.read_exact(&mut byte).expect("open");
-        assert_eq!(&byte, b"c");
+        send(&far, &near, b"c");
         network.heal();
+        let mut byte = [0];
         let arrived = wait_until(Instant::now() + PATIENCE, || far.read(&mut byte).is_ok());
         assert_eq!((arrived, &byte), (true, b"b"));
+    }
+
+    #[test]
+    fn a_delay_is_no_bottleneck_and_keeps_the_order() {
+        let mut network = Network::new();
+        let [near, far] = connection(&mut network);
+        let delay = Delay { min: Duration::from_millis(100), jitter: Duration::from_millis(100) };
+        network.delay(1, 0, delay);
+        let began = Instant::now();
+        assert!(send(&near, &far, b"a") >= delay.min, "it takes its time");
+        let pieces: Vec<u8> = (0..50).collect();
+        for piece in &pieces {
+            (&near).write_all(&[*piece]).expect("open");
+            thread::sleep(Duration::from_millis(1));
+        }
+        let mut received = vec![0; pieces.len()];
+        (&far).read_exact(&mut received).expect("open");
+        assert_eq!(received, pieces);
+        // One after the other they would take five seconds at least.
+        assert!(began.elapsed() < Duration::from_secs(4), "they travel beside each other: {:?}", began.elapsed());
+        network.heal();
+        send(&near, &far, b"b");
+    }
+
+    #[test]
+    fn a_stalled_link_lets_few_bytes_pass_until_it_is_healed() {
+        let mut network = Network::new();
+        let [near, far] = connection(&mut network);
+        network.stall(1, 0, 10_000);
+        let took = send(&near, &far, &[7; 5_000]);
+        assert!(took >= Duration::from_millis(400), "half a second's worth took {took:?}");
+        (&near).write_all(&vec![7; 1 << 20]).expect("open");
+        network.heal();
+        (&far).read_exact(&mut vec![0; 1 << 20]).expect("the rest arrives at once, not in a hundred seconds");
+    }
+
+    #[test]
+    fn a_reset_is_seen_by_both_ends_at_once() {
+        let mut network = Network::new();
+        let ends = connection(&mut network);
+        send(&ends[0], &ends[1], b"a");
+        // Also by what is held back.
+        network.cut(1, 0);
+        (&ends[0]).write_all(b"lost").expect("open");
+        assert_eq!(network.reset(0), 1);
+        for mut end in &ends {
+            let error = end.read(&mut [0]).expect_err("the connection is gone");
+            assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+        }
+        assert_eq!(network.reset(0), 0, "it is gone for good");
     }
 }
