@@ -17,6 +17,34 @@ const REPLY_BYTES_MAX: usize = 1 << 30;
 /// Bytes read at once.
 const READ_BYTES: usize = 64 * 1024;
 
+/// Prefixes of replies that say that the command was certainly not executed.
+const NOT_EXECUTED: [&str; 4] = ["CLUSTERDOWN", "TRYAGAIN", "LOADING", "OOM"];
+/// Prefix of the reply that says that nobody knows.
+const OUTCOME_UNKNOWN: &str = "TIMEOUT";
+
+/// What an error reply says about its command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It was certainly not executed.
+    NotExecuted,
+    /// It may have been executed, or may still be.
+    Unknown,
+    /// It was refused: for what it asked, not for the state of the group.
+    Refused,
+}
+
+impl Fate {
+    /// What a text says.
+    #[must_use]
+    pub fn of(error: &str) -> Self {
+        match error.split(' ').next().unwrap_or_default() {
+            OUTCOME_UNKNOWN => Self::Unknown,
+            prefix if NOT_EXECUTED.contains(&prefix) => Self::NotExecuted,
+            _ => Self::Refused,
+        }
+    }
+}
+
 /// Why there is no reply.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {

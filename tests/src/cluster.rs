@@ -3,12 +3,22 @@
 
 use std::net::SocketAddr;
 use std::ops::{Index, IndexMut};
+use std::path::Path;
 
 use crate::client::Client;
+use crate::clock::{ClockLibrary, TestClock};
 use crate::dir::TestDir;
 use crate::network::Network;
 use crate::node::{Node, RaftStatus, Role};
 use crate::wait::eventually;
+
+/// What the nodes of a group have between and within them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Means {
+    Plain,
+    Network,
+    NetworkAndClocks,
+}
 
 /// A group of nodes.
 #[derive(Debug)]
@@ -16,6 +26,8 @@ pub struct Cluster {
     nodes: Vec<Node>,
     /// What stands between the nodes; `None`: they reach each other directly.
     network: Option<Network>,
+    /// What gives them clocks of their own, and those clocks; `None`: they have the machine's.
+    clocks: Option<(ClockLibrary, Vec<TestClock>)>,
     flags: Vec<String>,
     dir: TestDir,
 }
@@ -36,7 +48,7 @@ impl Cluster {
     #[must_use]
     #[track_caller]
     pub fn start_with(count: usize, flags: &[&str]) -> Self {
-        Self::form(TestDir::new(), count, flags, None)
+        Self::form(TestDir::new(), count, flags, Means::Plain)
     }
 
     /// As `start_with`, in a directory that was chosen.
@@ -45,7 +57,7 @@ impl Cluster {
     #[must_use]
     #[track_caller]
     pub fn start_in(dir: TestDir, count: usize, flags: &[&str]) -> Self {
-        Self::form(dir, count, flags, None)
+        Self::form(dir, count, flags, Means::Plain)
     }
 
     /// Nodes that reach each other through proxies, so that they can be cut off.
@@ -54,13 +66,24 @@ impl Cluster {
     #[must_use]
     #[track_caller]
     pub fn start_with_network(count: usize, flags: &[&str]) -> Self {
-        Self::form(TestDir::new(), count, flags, Some(Network::new()))
+        Self::form(TestDir::new(), count, flags, Means::Network)
+    }
+
+    /// Nodes that reach each other through proxies and have clocks of their own.
+    /// # Panics
+    /// They do not form a group.
+    #[must_use]
+    #[track_caller]
+    pub fn start_with_network_and_clocks(count: usize, flags: &[&str]) -> Self {
+        Self::form(TestDir::new(), count, flags, Means::NetworkAndClocks)
     }
 
     #[track_caller]
-    fn form(dir: TestDir, count: usize, flags: &[&str], network: Option<Network>) -> Self {
+    fn form(dir: TestDir, count: usize, flags: &[&str], means: Means) -> Self {
         let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
-        let mut cluster = Self { nodes: Vec::new(), network, flags, dir };
+        let network = (means != Means::Plain).then(Network::new);
+        let clocks = (means == Means::NetworkAndClocks).then(|| (ClockLibrary::build(dir.path()), Vec::new()));
+        let mut cluster = Self { nodes: Vec::new(), network, clocks, flags, dir };
         let expect = count.to_string();
         for _ in 0..count {
             cluster.create_node(&["--bootstrap-expect", &expect]);
@@ -85,6 +108,11 @@ impl Cluster {
             let address = network.add_proxy(position, node.peer_address()).to_string();
             node.add_flags(&["--advertise-peer", &address]);
         }
+        if let Some((library, clocks)) = &mut self.clocks {
+            let clock = TestClock::new(library, node.dir().with_extension("clock"));
+            node.add_variables(clock.variables());
+            clocks.push(clock);
+        }
         self.nodes.push(node);
     }
 
@@ -106,13 +134,18 @@ impl Cluster {
         }
     }
 
+    /// Adds a node that is told to join the group and is not started yet; its position.
+    pub fn add_spare(&mut self) -> usize {
+        let join = self.peer_addresses().join(",");
+        self.create_node(&["--join", &join]);
+        self.nodes.len() - 1
+    }
+
     /// Adds a node that joins the group, and waits until it has what the group had before; its position. A write through it before that
     /// may end as unknown, since the node gets the write's result within a snapshot.
     #[track_caller]
     pub fn add_node(&mut self) -> usize {
-        let join = self.peer_addresses().join(",");
-        self.create_node(&["--join", &join]);
-        let position = self.nodes.len() - 1;
+        let position = self.add_spare();
         self.start_node(position);
         self.nodes[position].wait_ready();
         self.wait_caught_up(position);
@@ -126,6 +159,22 @@ impl Cluster {
     #[track_caller]
     pub fn network(&self) -> &Network {
         self.network.as_ref().expect("the cluster was started with a network")
+    }
+
+    /// The clock of a node.
+    /// # Panics
+    /// It has the machine's.
+    #[must_use]
+    #[track_caller]
+    pub fn clock(&self, position: usize) -> &TestClock {
+        let (_, clocks) = self.clocks.as_ref().expect("the cluster was started with clocks");
+        &clocks[position]
+    }
+
+    /// The directory of all of it. Files directly in it are kept when a test fails.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     /// Positions of the nodes.

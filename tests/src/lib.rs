@@ -2,18 +2,21 @@
 //! The binary `redraft` is what is tested, as a user would run it: this crate does not link the server, and sees only what a client or an
 //! operator can see. The binary is `REDRAFT_BIN`, or the one beside the running test in cargo's target directory.
 //! `node` runs one node, `cluster` several that form a group, `supervised` those of `redraft cluster`; `network` cuts nodes off from each
-//! other; `load` writes and remembers what was acknowledged, `history` judges whether counters were linearizable, `linearizability` whether
-//! any history of commands was; `differential` compares a node's replies with those of `redis`, `damage` spoils files of a node.
+//! other, `clock` gives them wrong clocks, `disk` full disks, `damage` spoils their files; `load` writes and remembers what was acknowledged,
+//! `history` judges whether counters were linearizable, `linearizability` whether any history of commands was; `differential` compares a
+//! node's replies with those of `redis`.
 //! The harness panics where a test would: nobody could act upon its errors. Every process ends with the value that owns it, and also
 //! when this process is killed.
 
 pub mod address;
 pub mod campaign;
 pub mod client;
+pub mod clock;
 pub mod cluster;
 pub mod damage;
 pub mod differential;
 pub mod dir;
+pub mod disk;
 pub mod history;
 pub mod linearizability;
 pub mod load;

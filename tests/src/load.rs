@@ -13,13 +13,9 @@ use std::time::{Duration, Instant};
 
 use resp::Value;
 
-use crate::client::{Client, ClientError, integer};
+use crate::client::{Client, ClientError, Fate, integer};
 use crate::wait::eventually;
 
-/// Replies that say that the command was certainly not executed.
-const NOT_EXECUTED: [&str; 4] = ["CLUSTERDOWN", "TRYAGAIN", "LOADING", "OOM"];
-/// Reply that says that nobody knows.
-const OUTCOME_UNKNOWN: &str = "TIMEOUT";
 /// Pause before a worker without a connection tries the next node.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(20);
 /// Keys read at once when a record is checked.
@@ -30,6 +26,8 @@ const CHECK_BATCH: usize = 500;
 pub enum Shape {
     /// One command at a time.
     Single,
+    /// One command at a time, with a pause after each.
+    Paced(Duration),
     /// So many rounds of the three commands in one pipeline.
     Pipelined(usize),
 }
@@ -196,7 +194,7 @@ impl Worker {
         let mut round = 0;
         while !self.shared.stop.load(Ordering::Relaxed) {
             let rounds = match self.plan.shape {
-                Shape::Single => 1,
+                Shape::Single | Shape::Paced(_) => 1,
                 Shape::Pipelined(rounds) => rounds,
             };
             let writes: Vec<Write> =
@@ -204,6 +202,10 @@ impl Worker {
             round += rounds;
             match self.plan.shape {
                 Shape::Single => writes.chunks(1).for_each(|write| self.send(write)),
+                Shape::Paced(pause) => writes.chunks(1).for_each(|write| {
+                    self.send(write);
+                    thread::sleep(pause);
+                }),
                 Shape::Pipelined(_) => self.send(&writes),
             }
         }
@@ -275,12 +277,10 @@ impl Worker {
 
     fn note_error(&mut self, text: &str) -> Outcome {
         *self.record.errors.entry(text.to_owned()).or_default() += 1;
-        let prefix = text.split(' ').next().unwrap_or_default();
-        match prefix {
-            OUTCOME_UNKNOWN => Outcome::Unknown,
-            _ if NOT_EXECUTED.contains(&prefix) => Outcome::NotExecuted,
-            // Told by `Record::check`: nothing else may come.
-            _ => Outcome::Unknown,
+        match Fate::of(text) {
+            Fate::NotExecuted => Outcome::NotExecuted,
+            // A refusal is told by `Record::check`: it may not come.
+            Fate::Unknown | Fate::Refused => Outcome::Unknown,
         }
     }
 
@@ -369,7 +369,7 @@ impl Record {
     /// Something is not.
     #[track_caller]
     pub fn check(&self, client: &mut Client) -> Totals {
-        let strange: Vec<String> = self.errors().into_keys().filter(|text| !is_expected(text)).collect();
+        let strange: Vec<String> = self.errors().into_keys().filter(|text| Fate::of(text) == Fate::Refused).collect();
         assert!(strange.is_empty(), "{}: errors that a load must not see: {strange:?}", self.name);
         self.workers.iter().for_each(|worker| self.check_keys(worker, client));
         self.workers.iter().for_each(|worker| self.check_register(worker, client));
@@ -428,8 +428,4 @@ impl Record {
         assert!(totals.counter <= most, "more increments of {} than could be: {totals:?}", self.name);
         totals
     }
-}
-
-fn is_expected(error: &str) -> bool {
-    error.starts_with(OUTCOME_UNKNOWN) || NOT_EXECUTED.iter().any(|prefix| error.starts_with(prefix))
 }

@@ -89,6 +89,8 @@ pub struct Node {
     admin_listen: SocketAddr,
     /// Options beyond directory and addresses, as flags.
     flags: Vec<String>,
+    /// What its environment has in addition to that of the tests.
+    variables: Vec<(String, String)>,
     process: Option<Process>,
     paused: bool,
     /// A node alone owns the directory that its own is in.
@@ -101,7 +103,7 @@ impl Node {
     pub fn new(dir: PathBuf, flags: &[&str]) -> Self {
         let [listen, peer_listen, admin_listen] = [(); 3].map(|()| address::reserve());
         let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
-        Self { dir, listen, peer_listen, admin_listen, flags, process: None, paused: false, _own: None }
+        Self { dir, listen, peer_listen, admin_listen, flags, variables: Vec::new(), process: None, paused: false, _own: None }
     }
 
     /// A node that is a cluster of its own and answers.
@@ -136,6 +138,11 @@ impl Node {
     /// Adds options for the next start.
     pub fn add_flags(&mut self, flags: &[&str]) {
         self.flags.extend(flags.iter().map(|flag| (*flag).to_owned()));
+    }
+
+    /// Adds variables to the environment of the next start.
+    pub fn add_variables(&mut self, variables: Vec<(String, String)>) {
+        self.variables.extend(variables);
     }
 
     /// Takes an option without a value away.
@@ -183,7 +190,7 @@ impl Node {
         assert!(self.process.is_none(), "{} runs already", self.dir.display());
         let mut log = File::options().create(true).append(true).open(self.log_path()).expect("a log can be opened");
         writeln!(log, "---- started").expect("a log can be written");
-        self.process = Some(Process::start(&redraft_binary(), &self.command_line(), log));
+        self.process = Some(Process::start_with(&redraft_binary(), &self.command_line(), &self.variables, log));
         self.paused = false;
     }
 
@@ -217,6 +224,31 @@ impl Node {
             self.process = None;
         }
         ended
+    }
+
+    /// How the process ended, if it has ended by itself; then the node does not run any more.
+    pub fn take_end(&mut self) -> Option<ExitStatus> {
+        let status = self.process.as_mut()?.try_wait()?;
+        self.process = None;
+        Some(status)
+    }
+
+    /// Whether the node was started and has not been told to end.
+    #[must_use]
+    pub fn is_started(&self) -> bool {
+        self.process.is_some()
+    }
+
+    /// Whether the node was ever started.
+    #[must_use]
+    pub fn was_started(&self) -> bool {
+        self.log_path().exists()
+    }
+
+    /// Whether the process is paused.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.paused
     }
 
     /// Whether the process runs and is not paused.

@@ -74,6 +74,14 @@ impl Process {
     /// It cannot be started.
     #[must_use]
     pub fn start(program: &Path, args: &[String], output: File) -> Self {
+        Self::start_with(program, args, &[], output)
+    }
+
+    /// As `start`, with variables in its environment.
+    /// # Panics
+    /// It cannot be started.
+    #[must_use]
+    pub fn start_with(program: &Path, args: &[String], variables: &[(String, String)], output: File) -> Self {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--"]).arg(program).args(args);
         let errors = output.try_clone().expect("a file can be shared");
@@ -82,6 +90,7 @@ impl Process {
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("REDRAFT_")) {
             command.env_remove(name);
         }
+        command.envs(variables.iter().cloned());
         let (answer, answered) = sync_channel(1);
         starter().send((command, answer)).expect("the starter lives as long as the process");
         let started = answered.recv().expect("the starter answers every order");
