@@ -1,6 +1,7 @@
-//! Campaigns: long runs of one fault, with the figures that the project promises. `src/bin` runs them at full size, `tests/campaigns.rs`
-//! at a small one. A campaign panics when a promise is broken, and reports what was measured.
+//! Campaigns: long runs of one fault, or of all of them, with the figures that the project promises. `src/bin` runs them at full size,
+//! `tests/campaigns.rs` at a small one. A campaign panics when a promise is broken, and reports what was measured.
 
+pub mod chaos;
 pub mod crash_all;
 pub mod damage;
 pub mod failover;

@@ -1,0 +1,111 @@
+//! A disk that is full for a while: the node moves to a small disk of its own, that is filled and emptied, and moves back.
+//! While there is no room the node refuses what adds data, or ends in the way that lets a supervisor start it again; the others go on.
+
+use std::fs;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rand::RngExt;
+use rand::seq::IndexedRandom;
+
+use super::stage::{Missed, Stage, copy_dir, dir_bytes};
+use crate::Value;
+use crate::disk::SmallDisk;
+use crate::wait::PATIENCE;
+
+/// Room on the small disk beside what the node has already.
+const ROOM_BYTES: u64 = 160 << 20;
+/// What may be left of it: nothing, or less than `disk-reserve`.
+const LEFT_BYTES: [u64; 2] = [0, 16 << 20];
+/// How long the disk is full.
+const FULL: Duration = Duration::from_millis(4_000);
+/// How often the node is asked, or started again, meanwhile.
+const LOOK_INTERVAL: Duration = Duration::from_millis(300);
+/// Exit code of a node that lacks something it may have again.
+const RESTART: i32 = 4;
+
+impl Stage {
+    pub(super) fn play_disk_full(&mut self) -> Result<(), Missed> {
+        let voters = self.voters()?;
+        let position = *voters.choose(&mut self.random).expect("there is a leader");
+        let dir = self.cluster[position].dir().to_owned();
+        let beside = dir.with_extension("beside");
+        self.cluster[position].stop();
+        fs::rename(&dir, &beside).expect("the directory can be moved");
+        let Some(disk) = SmallDisk::mount(&dir, dir_bytes(&beside) + ROOM_BYTES) else {
+            fs::remove_dir(&dir).expect("it is empty");
+            fs::rename(&beside, &dir).expect("the directory can be moved back");
+            self.bring_back(position);
+            return Err(Missed::because("a tmpfs cannot be mounted: a campaign runs as root"));
+        };
+        copy_dir(&beside, &dir);
+        self.bring_back(position);
+        if self.random.random_bool(0.5) {
+            self.transfer_to(position)?;
+        }
+        let left = *LEFT_BYTES.choose(&mut self.random).expect("there are two");
+        self.note(&format!("  the disk of {position} is full but for {left} bytes"));
+        disk.fill(left);
+        let noticed = self.live_without_room(position);
+        disk.give_back();
+        self.note("  the disk has room again");
+        if !self.cluster[position].is_started() {
+            self.cluster.start_node(position);
+        }
+        self.wait_after_full(position);
+        self.cluster[position].stop();
+        move_back(&dir, &beside, disk);
+        self.bring_back(position);
+        if noticed { Ok(()) } else { Err(Missed::because("the node did not notice that its disk was full")) }
+    }
+
+    /// Whether the node refused a write for want of room, or ended for it.
+    fn live_without_room(&mut self, position: usize) -> bool {
+        let until = Instant::now() + FULL;
+        let mut noticed = false;
+        while Instant::now() < until {
+            if self.has_ended_for_room(position) {
+                noticed = true;
+                // As a supervisor would.
+                self.cluster.start_node(position);
+            }
+            let reply = self.client(position).and_then(|mut client| client.call(&["SET", "probe:full", "v"]).ok());
+            noticed |= matches!(&reply, Some(Value::Error(text)) if text.starts_with("OOM "));
+            thread::sleep(LOOK_INTERVAL);
+        }
+        noticed
+    }
+
+    /// Whether the node has ended by itself.
+    /// # Panics
+    /// It ended for anything but want of room.
+    fn has_ended_for_room(&mut self, position: usize) -> bool {
+        let Some(status) = self.cluster[position].take_end() else { return false };
+        let words = self.last_words(position);
+        assert_eq!(status.code(), Some(RESTART), "the node at {position} ended on a full disk by {status}: {words}");
+        self.note(&format!("  {position} ended: {words}"));
+        true
+    }
+
+    /// It may end once more for what happened while the disk was full.
+    fn wait_after_full(&mut self, position: usize) {
+        let serves = crate::wait::wait_until(Instant::now() + PATIENCE, || {
+            if self.has_ended_for_room(position) {
+                self.cluster.start_node(position);
+            }
+            self.client(position).and_then(|mut client| client.call(&["SET", "probe:full", "v"]).ok()) == Some(crate::client::ok())
+        });
+        assert!(serves, "the node at {position} serves when its disk has room again");
+        self.wait_healthy(PATIENCE);
+    }
+}
+
+/// Brings what is on the small disk to where the directory was, and takes the disk away.
+fn move_back(dir: &Path, beside: &Path, disk: SmallDisk) {
+    fs::remove_dir_all(beside).expect("the directory can be removed");
+    copy_dir(dir, beside);
+    drop(disk);
+    fs::remove_dir(dir).expect("what was under the disk is empty");
+    fs::rename(beside, dir).expect("the directory can be moved");
+}
