@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use redraft_tests::campaign::chaos::{self, Mode};
 use redraft_tests::campaign::{crash_all, failover, larger_than_memory};
 
 #[test]
@@ -12,8 +13,31 @@ fn leaders_killed_under_load() {
 
 #[test]
 fn everything_killed_under_load() {
-    let report = crash_all::run(&crash_all::Plan { crashes: 2, workers: 3, writes_between: 100 });
+    let report = crash_all::run(&crash_all::Plan { cycles: 2, workers: 3, writes_between: 100 });
     assert_eq!(report.totals.len(), 2);
+}
+
+#[test]
+fn faults_of_many_kinds_under_load() {
+    let report = chaos::run(&chaos::Plan {
+        nodes: 3,
+        seed: rand::random(),
+        duration: Duration::ZERO,
+        modes: vec![
+            Mode::KillLeader,
+            Mode::KillMajority,
+            Mode::PauseLeader,
+            Mode::IsolateLeader,
+            Mode::CutOneWay,
+            Mode::Delay,
+            Mode::Reset,
+            Mode::ClockForward,
+            Mode::WipeDirectory,
+            Mode::TransferLeadership,
+        ],
+        recovery_max: Duration::from_secs(30),
+    });
+    eprintln!("{report}");
 }
 
 #[test]

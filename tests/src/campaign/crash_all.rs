@@ -10,7 +10,7 @@ use crate::supervised::Supervised;
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Times that everything is killed.
-    pub crashes: usize,
+    pub cycles: usize,
     /// Clients that write.
     pub workers: usize,
     /// Acknowledged batches before each crash.
@@ -20,9 +20,9 @@ pub struct Plan {
 /// What was measured.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// How long `cluster start` took, crash by crash.
+    /// How long `cluster start` took, cycle by cycle.
     pub starts: Vec<Duration>,
-    /// What was told and was true, crash by crash.
+    /// What was told and was true, cycle by cycle.
     pub totals: Vec<Totals>,
 }
 
@@ -34,9 +34,9 @@ pub fn run(plan: &Plan) -> Report {
     let cluster = Supervised::start();
     let mut report = Report::default();
     let mut records: Vec<Record> = Vec::new();
-    for crash in 1..=plan.crashes {
-        let shape = if crash % 2 == 0 { Shape::Pipelined(10) } else { Shape::Single };
-        let plan_of_load = LoadPlan { name: format!("crash{crash}"), addresses: cluster.addresses(), workers: plan.workers, shape };
+    for cycle in 1..=plan.cycles {
+        let shape = if cycle % 2 == 0 { Shape::Pipelined(10) } else { Shape::Single };
+        let plan_of_load = LoadPlan { name: format!("cycle{cycle}"), addresses: cluster.addresses(), workers: plan.workers, shape };
         let load = Load::start(&plan_of_load);
         load.wait_for(plan.writes_between);
         cluster.kill_everything();
@@ -44,8 +44,8 @@ pub fn run(plan: &Plan) -> Report {
         let began = Instant::now();
         cluster.start_again();
         report.starts.push(began.elapsed());
-        let totals = record.check(&mut cluster.client(crash % 3));
-        eprintln!("crash {crash} of {}: started again in {:.2?}, {totals:?}", plan.crashes, began.elapsed());
+        let totals = record.check(&mut cluster.client(cycle % 3));
+        eprintln!("cycle {cycle} of {}: started again in {:.2?}, {totals:?}", plan.cycles, began.elapsed());
         records.push(record);
         report.totals.push(totals);
     }

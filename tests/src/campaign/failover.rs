@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::median;
+use super::{median, percentile};
 use crate::cluster::Cluster;
 use crate::load::{Load, LoadPlan, Shape, Totals};
 
@@ -32,6 +32,12 @@ impl Report {
     #[must_use]
     pub fn median(&self) -> Duration {
         median(&self.gaps)
+    }
+
+    /// The time that one kill in a hundred exceeds.
+    #[must_use]
+    pub fn p99(&self) -> Duration {
+        percentile(&self.gaps, 99)
     }
 
     /// The longest time.
