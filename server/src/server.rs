@@ -300,7 +300,8 @@ async fn pump(mut received: mpsc::Receiver<PeerEvent>, events: Events, node: Nod
             PeerEvent::LaneUp { peer, lane } => events.send(Event::LaneUp(peer, lane)).await,
             PeerEvent::LaneDown { peer, lane: Lane::Append } => events.send(Event::Unreachable(peer)).await,
             // The table follows from what the node announces itself.
-            PeerEvent::LaneDown { .. } | PeerEvent::Hello { .. } => {}
+            PeerEvent::Hello { member, .. } => peers.network.follow(member.node_id, &member.addresses.peer),
+            PeerEvent::LaneDown { .. } => {}
             PeerEvent::SnapshotReceived { from, snapshot } => {
                 let Some(message) = snapshot_message(&snapshot.message).filter(|message| message.from == from) else {
                     tracing::warn!(from, "a peer sent a snapshot that cannot be read");

@@ -288,6 +288,29 @@ fn nodes_share_a_secret_and_a_stranger_is_kept_out() {
 }
 
 #[test]
+fn two_of_three_return_with_new_addresses_at_once() {
+    let mut cluster = Cluster::start(3);
+    cluster.client(0).set("k", "v");
+    let moved = cluster.followers();
+    for node in &moved {
+        cluster[*node].stop();
+        cluster[*node].move_away();
+    }
+    // They know where the third is. It learns from them where they are, since the table cannot change without them.
+    for node in &moved {
+        cluster.start_node(*node);
+    }
+    cluster.wait_converged();
+    for position in cluster.positions() {
+        assert_eq!(cluster.client(position).get("k").as_deref(), Some(b"v".as_slice()));
+    }
+    let addresses: Vec<String> = cluster.addresses_of(&moved).iter().map(ToString::to_string).collect();
+    wait_status(&cluster[0], "the table has their addresses", |status| {
+        addresses.iter().all(|address| status.members.iter().any(|member| member.listen == *address))
+    });
+}
+
+#[test]
 fn a_node_returns_with_new_addresses() {
     let mut cluster = Cluster::start(3);
     let moved = cluster.followers()[0];

@@ -56,9 +56,23 @@ pub enum Dropped {
 }
 
 struct Peer {
-    /// Dropped with the peer, which ends its lanes.
+    /// The address that the table had last.
+    listed: String,
+    /// Where lanes connect. Dropped with the peer, which ends its lanes.
     address: watch::Sender<String>,
     queues: [Arc<Queue>; LANES.len()],
+}
+
+impl Peer {
+    fn follow(&self, address: &str) {
+        self.address.send_if_modified(|current| {
+            let is_new = current != address;
+            if is_new {
+                address.clone_into(current);
+            }
+            is_new
+        });
+    }
 }
 
 struct Shared {
@@ -95,11 +109,20 @@ impl PeerNetwork {
         peers.retain(|id, _| wanted.iter().any(|(wanted_id, _)| wanted_id == id));
         for (id, address) in wanted {
             let peer = peers.entry(*id).or_insert_with(|| self.open_lanes(*id, address));
-            peer.address.send_if_modified(|current| {
-                let is_new = current != address;
-                current.clone_from(address);
-                is_new
-            });
+            // What a peer has said of itself since holds until there is other news of it.
+            if peer.listed != *address {
+                peer.listed.clone_from(address);
+                peer.follow(address);
+            }
+        }
+    }
+
+    /// A member that was let in says where it is reached. The table may learn that only when a majority is reached, and those who moved may
+    /// be the majority.
+    pub fn follow(&self, peer: u64, address: &str) {
+        let peers = self.shared.peers.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(peer) = peers.get(&peer) {
+            peer.follow(address);
         }
     }
 
@@ -133,7 +156,7 @@ impl PeerNetwork {
             self.shared.runtime.spawn(task.run(sender.subscribe()));
             queue
         });
-        Peer { address: sender, queues }
+        Peer { listed: address.to_owned(), address: sender, queues }
     }
 }
 

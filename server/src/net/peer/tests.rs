@@ -324,6 +324,14 @@ async fn a_peer_is_followed_to_its_new_address_and_forgotten_when_it_is_gone() {
     });
     assert_eq!(boot.await, (1, LEVEL, 7));
     assert_eq!(moved.numbers(1).await, [1]);
+
+    // The third time only the peer itself says so, and a table without news does not take that back.
+    let known = moved.address.clone();
+    let mut moved_again = Node::start(identity(2, 7), None).await;
+    a.network.follow(2, &moved_again.address);
+    a.network.set_peers(&[(2, known)]);
+    let followed = moved_again.wait_for(|event| matches!(event, PeerEvent::Hello { .. }).then_some(()));
+    followed.await;
     a.network.set_peers(&[]);
     assert_eq!(a.network.send(2, Lane::Control, frame(2)), Err(Dropped::NotConnected));
 }
