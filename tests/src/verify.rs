@@ -44,7 +44,24 @@ impl Comparison {
 #[must_use]
 #[track_caller]
 pub fn compare(client: &mut Client) -> Comparison {
-    let [index, result, members] = fields(client.must(&["RAFT", "VERIFY"]), ["index", "result", "members"]);
+    read(client.must(&["RAFT", "VERIFY"]))
+}
+
+/// Has the replicas compared, if the group can do that now.
+/// # Panics
+/// The reply is another than it should be.
+#[must_use]
+#[track_caller]
+pub fn try_compare(client: &mut Client) -> Option<Comparison> {
+    match client.call(&["RAFT", "VERIFY"]).ok()? {
+        Value::Error(_) => None,
+        reply => Some(read(reply)),
+    }
+}
+
+#[track_caller]
+fn read(reply: Value) -> Comparison {
+    let [index, result, members] = fields(reply, ["index", "result", "members"]);
     let members = elements(members).into_iter().map(|member| {
         let [node_id, state, hash, cf, key] = fields(member, ["node_id", "state", "hash", "cf", "key"]);
         let key = match key {

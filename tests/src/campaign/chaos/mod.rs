@@ -1,7 +1,7 @@
 //! Everything that can go wrong, dealt from a shuffled deck to a cluster under load: processes, network, clocks, disks, directories, members.
-//! Clients on all nodes record a history, and a ledger of what was acknowledged. After each hand all must be well again within a bound;
-//! at the end the history must be linearizable, nothing acknowledged may be missing, and all replicas hold the same. Only what leaves a
-//! majority recoverable is dealt: at most one node at a time loses data.
+//! Clients on all nodes record a history, and a ledger of what was acknowledged. After each hand all must be well again within a bound, and
+//! the replicas hold the same; at the end the history must be linearizable, nothing acknowledged may be missing, and a client must read the
+//! same from each replica. Only what leaves a majority recoverable is dealt: at most one node at a time loses data.
 //! The seed decides what is dealt and to whom, not what the processes make of it. `deck` has the modes, `stage` the cluster; `lasting`,
 //! `clocks`, `full_disk`, `directories`, `damage` and `members` carry the modes out; `clients` make the history, `replicas` compares, and
 //! `report` counts.
@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
 
 use self::clients::{Clients, ClientsPlan, Journal};
 use self::deck::Deck;
@@ -141,6 +142,8 @@ fn play_hand(stage: &mut Stage, plan: &Plan, report: &mut Report, modes: Vec<Mod
     // Who is replaced or damaged has to read much first; the promise is about faults that pass.
     let recovered = stage.wait_healthy(if lasts { plan.recovery_max } else { PATIENCE });
     stage.note(&format!("  all well after {recovered:.2?}"));
+    let asked = *stage.active().choose(&mut stage.random).expect("there are members");
+    replicas::verify(&stage.cluster, asked);
     for (mode, result) in modes.iter().zip(results) {
         let row = report.rows.entry(*mode).or_default();
         match result {

@@ -1,4 +1,4 @@
-//! What the replicas hold, read from each without asking the others.
+//! What the replicas hold: as they compare it themselves, by RAFT VERIFY, and as a client reads it from each without asking the others.
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
@@ -8,6 +8,7 @@ use crate::Value;
 use crate::client::{Client, ClientError};
 use crate::cluster::Cluster;
 use crate::node::Node;
+use crate::verify::try_compare;
 use crate::wait::{PATIENCE, wait_until};
 
 /// Keys read at once.
@@ -116,8 +117,25 @@ fn shown(value: &Value) -> &[u8] {
     }
 }
 
-/// Waits until all nodes that run have applied the same, and compares what they hold. Nobody may write meanwhile; keys that expire are
-/// waited for.
+/// Has the replicas compare all that they have stored, under whatever load there is.
+/// # Panics
+/// They hold different things, or do not come to compare.
+pub(super) fn verify(cluster: &Cluster, asked: usize) {
+    let mut last = None;
+    let equal = wait_until(Instant::now() + PATIENCE, || {
+        let Some(mut client) = cluster[asked].try_client() else { return false };
+        let Some(comparison) = try_compare(&mut client) else { return false };
+        // Who has just come back may not have answered in time.
+        let decided = comparison.result != "incomplete";
+        assert!(!decided || comparison.is_equal(), "the replicas hold different data: {comparison:?}");
+        last = Some(comparison);
+        decided
+    });
+    assert!(equal, "the replicas are not compared: {last:?}");
+}
+
+/// Waits until all nodes that run have applied the same, and compares what a client reads from each. Nobody may write meanwhile; keys that
+/// expire are waited for.
 /// # Panics
 /// They hold different things.
 pub(super) fn replicas_agree(cluster: &Cluster) -> u64 {
