@@ -11,8 +11,9 @@ use rand::seq::IndexedRandom;
 
 use super::stage::{Missed, Stage, copy_dir, dir_bytes};
 use crate::Value;
+use crate::client::ok;
 use crate::disk::SmallDisk;
-use crate::wait::PATIENCE;
+use crate::wait::{PATIENCE, wait_until};
 
 /// Room on the small disk beside what the node has already.
 const ROOM_BYTES: u64 = 160 << 20;
@@ -55,7 +56,7 @@ impl Stage {
             self.cluster.start_node(position);
         }
         self.wait_after_full(position);
-        self.cluster[position].stop();
+        self.stop_after_full(position);
         move_back(&dir, &beside, disk);
         self.bring_back(position);
         if noticed { Ok(()) } else { Err(Missed::because("the node did not notice that its disk was full")) }
@@ -91,14 +92,27 @@ impl Stage {
 
     /// It may end once more for what happened while the disk was full.
     fn wait_after_full(&mut self, position: usize) {
-        let serves = crate::wait::wait_until(Instant::now() + PATIENCE, || {
+        let serves = wait_until(Instant::now() + PATIENCE, || {
             if self.has_ended_for_room(position) {
                 self.cluster.start_node(position);
             }
-            self.client(position).and_then(|mut client| client.call(&["SET", "probe:full", "v"]).ok()) == Some(crate::client::ok())
+            self.client(position).and_then(|mut client| client.call(&["SET", "probe:full", "v"]).ok()) == Some(ok())
         });
         assert!(serves, "the node at {position} serves when its disk has room again");
-        self.wait_healthy(PATIENCE);
+    }
+
+    /// What could not be written while the disk was full is in the log, so the node may serve for a while yet; but it cannot say that all
+    /// of its data are durable.
+    fn stop_after_full(&mut self, position: usize) {
+        if !self.has_ended_for_room(position) {
+            self.cluster[position].terminate();
+            let code = self.cluster[position].wait_end().code();
+            let words = self.last_words(position);
+            assert!(
+                matches!(code, Some(0 | RESTART)),
+                "the node at {position} was told to stop after its disk was full: {code:?}, {words}"
+            );
+        }
     }
 }
 
