@@ -5,7 +5,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build run test check fuzz bench fmt prepare test-tools
+.PHONY: help build run test check sim sim-selftest chaos fuzz soak bench fmt prepare test-tools simulator
 
 REDRAFT_CACHE ?= $(HOME)/.cache/redraft
 CARGO_TARGET_DIR ?= $(REDRAFT_CACHE)/target
@@ -23,7 +23,7 @@ define link_binary
 endef
 
 help: ## Show this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: prepare ## Build the optimised binary: target/release/redraft
 	cargo build --locked --release --workspace --bins
@@ -46,6 +46,21 @@ check: prepare ## Check format, lints, and that docs and tables agree; edits not
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo test --locked --workspace docs_are_current
 
+# SEEDS=, SEED_FROM= and SEED= choose what is simulated.
+SIMULATOR = $(CARGO_TARGET_DIR)/sim/redraft-simulator
+sim: simulator ## Simulate clusters with faults: SEEDS=300 SEED_FROM=0, or SEED= for one and its story
+	$(SIMULATOR) $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),300) --seed-from $(or $(SEED_FROM),0))
+
+sim-selftest: simulator ## See that the simulator finds every planted bug
+	$(SIMULATOR) --selftest --seeds $(or $(SEEDS),300)
+
+chaos: build ## Deal all faults to a cluster of processes under load: MINUTES=5 SEED=
+	REDRAFT_BIN=$(CURDIR)/target/release/redraft $(CARGO_TARGET_DIR)/release/chaos --minutes $(or $(MINUTES),5) $(if $(SEED),--seed $(SEED))
+
+soak: build simulator ## Run the long rings in chunks that add up: ROUNDS=1
+	@bash .ci/setup redis
+	REDRAFT_BIN=$(CURDIR)/target/release/redraft tests/soak $(or $(ROUNDS),1)
+
 fuzz: prepare ## Fuzz what reads bytes from outside, FUZZ_SECONDS=60 per target
 	@bash tests/fuzz/run
 
@@ -56,6 +71,9 @@ bench: build ## Compare speed with redis-server
 fmt: ## Format the code
 	@bash .ci/setup check
 	cargo fmt --all
+
+simulator: prepare
+	cargo build --locked --workspace --profile sim --bin redraft-simulator
 
 # What every build needs: a C++ compiler, libclang, the compiled RocksDB, and cargo's pointer to it.
 prepare:

@@ -1,17 +1,19 @@
 //! The clients: what they ask, and the history of what they were answered.
 //! A client belongs to a machine and has one request at a time: a command, a pipeline, or the three commands `GET`, `INCR`, `GET` on one
-//! key, whose replies must fit together since a run is one place in the log. Keys change with time, so that no key's history becomes too
-//! long for the checker. Values are unique.
+//! key, whose replies must fit together since a run is one place in the log. In some plans one client of each machine sends, now and then, a
+//! command on several keys; those keys are judged together. Keys change with time, so that no history becomes too long for the checker.
+//! Values are unique.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use rand::RngExt;
 use rand::rngs::SmallRng;
+use rand::seq::SliceRandom;
 use redraft::command::table;
 use redraft::error::RequestError;
 use redraft::node::{Request, RunResult};
-use redraft_tests::linearizability::{Command, Operation, Outcome};
+use redraft_tests::linearizability::{self, Command, Limits, Operation, Outcome, multi};
 use resp::Reply;
 
 use crate::machine::Machine;
@@ -20,6 +22,10 @@ use redraft::node::core::{Now, ReadId, RunId};
 
 /// A set of keys is used for so long, in ms.
 const KEYS_LAST_MS: u64 = 3_000;
+/// Keys that are judged together, and the longest pause between two commands on them, in ms.
+const SEVERAL_KEYS: usize = 3;
+/// See `SEVERAL_KEYS`.
+const SEVERAL_EVERY_MS: u64 = 600;
 
 /// What a client waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,11 +36,21 @@ pub enum Ticket {
     Read(ReadId),
 }
 
+/// What a client asks at a time.
+#[derive(Clone)]
+pub enum Question {
+    /// Commands on single keys, as one run.
+    Pipeline(Vec<(Bytes, Command)>),
+    /// `GET`, `INCR`, `GET` on one key.
+    Triple(Bytes),
+    /// A command on several keys, and the time whose keys they are.
+    Several(u64, multi::Command),
+}
+
 struct Asked {
     client: usize,
-    commands: Vec<(Bytes, Command)>,
+    question: Question,
     call_ns: u64,
-    is_triple: bool,
 }
 
 /// All clients.
@@ -42,8 +58,10 @@ pub struct Clients {
     /// The machine of each client.
     pub slots: Vec<usize>,
     asked: BTreeMap<(usize, Ticket), Asked>,
-    /// What was done so far.
-    pub history: Vec<Operation>,
+    /// What was done so far, on single keys.
+    history: Vec<Operation>,
+    /// The same on several keys, by the time whose keys they are.
+    several: BTreeMap<u64, Vec<multi::Operation>>,
     values: u64,
     /// Requests answered, refused without effect, and without an outcome.
     pub answered: u64,
@@ -61,6 +79,7 @@ impl Clients {
             slots: (0..plan.machines()).flat_map(|slot| std::iter::repeat_n(slot, plan.clients)).collect(),
             asked: BTreeMap::new(),
             history: Vec::new(),
+            several: BTreeMap::new(),
             values: 0,
             answered: 0,
             refused: 0,
@@ -71,36 +90,48 @@ impl Clients {
 
     /// A client asks something of its machine. False if nothing runs there.
     pub fn ask(&mut self, client: usize, machine: &mut Machine, now: Now, ns: u64, plan: &Plan, random: &mut SmallRng) -> bool {
-        let is_triple = random.random_bool(0.1);
-        let commands = if is_triple {
-            let key = key(now, 1 + 2 * random.random_range(0..plan.keys / 2));
-            vec![(key.clone(), Command::Get), (key.clone(), Command::Incr { by: 1 }), (key, Command::Get)]
+        let question = if plan.has_several && client % plan.clients == 0 {
+            Question::Several(now.mono_ms / KEYS_LAST_MS, self.several(now, random))
+        } else if random.random_bool(0.1) {
+            Question::Triple(key(now, 1 + 2 * random.random_range(0..plan.keys / 2)))
         } else {
             let count = if random.random_bool(0.7) { 1 } else { random.random_range(2..=4) };
-            (0..count).map(|_| self.command(now, plan, random)).collect()
+            Question::Pipeline((0..count).map(|_| self.command(now, plan, random)).collect())
         };
-        self.send(client, machine, now, ns, commands, is_triple)
+        self.send(client, machine, now, ns, question)
     }
 
-    /// A client reads keys, or writes one.
-    pub fn send(
-        &mut self,
-        client: usize,
-        machine: &mut Machine,
-        now: Now,
-        ns: u64,
-        commands: Vec<(Bytes, Command)>,
-        is_triple: bool,
-    ) -> bool {
-        let requests: Vec<Request> = commands.iter().map(|(key, command)| request(key, command)).collect();
+    /// A client asks a question. False if nothing runs there.
+    pub fn send(&mut self, client: usize, machine: &mut Machine, now: Now, ns: u64, question: Question) -> bool {
+        let requests = requests(&question);
         let ticket = if requests.iter().any(|request| request.spec.is_write()) {
             machine.run(now, requests).map(Ticket::Run)
         } else {
             machine.read(now, requests).map(Ticket::Read)
         };
         let Some(ticket) = ticket else { return false };
-        self.asked.insert((machine.slot, ticket), Asked { client, commands, call_ns: ns, is_triple });
+        self.asked.insert((machine.slot, ticket), Asked { client, question, call_ns: ns });
         true
+    }
+
+    /// How long a client waits before its next question, in us.
+    pub fn pause_us(&self, client: usize, plan: &Plan, random: &mut SmallRng) -> u64 {
+        let longest_ms = if plan.has_several && client % plan.clients == 0 { SEVERAL_EVERY_MS } else { plan.think_ms };
+        random.random_range(0..=longest_ms * 1_000)
+    }
+
+    fn several(&mut self, now: Now, random: &mut SmallRng) -> multi::Command {
+        let mut keys: Vec<Bytes> = (0..SEVERAL_KEYS).map(|number| format!("{}:s{number}", now.mono_ms / KEYS_LAST_MS).into()).collect();
+        keys.shuffle(random);
+        let last = keys.split_off(2);
+        let pairs = |clients: &mut Self| keys.iter().map(|key| (key.clone(), clients.value())).collect();
+        match random.random_range(0..10) {
+            0..4 => multi::Command::MGet(keys),
+            4..6 => multi::Command::MSet(pairs(self)),
+            6..8 => multi::Command::MSetNx(pairs(self)),
+            8 => multi::Command::Del(last),
+            _ => multi::Command::Rename(keys[0].clone(), keys[1].clone()),
+        }
     }
 
     fn value(&mut self) -> Bytes {
@@ -142,43 +173,70 @@ impl Clients {
     /// Returns the client that may go on.
     fn done(&mut self, slot: usize, ticket: Ticket, result: &RunResult, ns: u64) -> Result<Option<usize>, String> {
         let Some(asked) = self.asked.remove(&(slot, ticket)) else { return Ok(None) };
+        let client = asked.client;
         match result {
             Ok(replies) => {
                 self.answered += 1;
                 self.answered_at.insert(slot, ns);
-                if replies.len() != asked.commands.len() {
-                    return Err(format!("{} replies to {} commands", replies.len(), asked.commands.len()));
-                }
-                let counts = if asked.is_triple {
-                    fits_together(replies)?;
-                    1..2
-                } else {
-                    0..replies.len()
-                };
-                for ((key, command), reply) in asked.commands.into_iter().zip(replies).take(counts.end).skip(counts.start) {
-                    let outcome = outcome(&command, reply)?;
-                    let client = u32::try_from(asked.client).expect("few clients");
-                    self.history.push(Operation { client, key, command, call_ns: asked.call_ns, returned: Some((ns, outcome)) });
-                }
+                self.remember(asked, replies, ns)?;
             }
-            Err(RequestError::Unknown) => {
-                let client = asked.client;
-                self.lose(asked);
-                return Ok(Some(client));
-            }
+            Err(RequestError::Unknown) => self.lose(asked),
             Err(_) => self.refused += 1,
         }
-        Ok(Some(asked.client))
+        Ok(Some(client))
     }
 
-    fn lose(&mut self, asked: Asked) {
+    fn remember(&mut self, Asked { client, question, call_ns }: Asked, replies: &[Reply], ns: u64) -> Result<(), String> {
+        let client = u32::try_from(client).expect("few clients");
+        let mut note = |key, command: Command, reply| {
+            let outcome = outcome(&command, reply)?;
+            self.history.push(Operation { client, key, command, call_ns, returned: Some((ns, outcome)) });
+            Ok::<(), String>(())
+        };
+        match (question, replies) {
+            (Question::Pipeline(commands), replies) if commands.len() == replies.len() => {
+                commands.into_iter().zip(replies).try_for_each(|((key, command), reply)| note(key, command, reply))
+            }
+            (Question::Triple(key), [_, reply, _]) => {
+                fits_together(replies)?;
+                note(key, Command::Incr { by: 1 }, reply)
+            }
+            (Question::Several(time, command), [reply]) => {
+                let outcome = several_outcome(reply)?;
+                self.several.entry(time).or_default().push(multi::Operation { client, command, call_ns, returned: Some((ns, outcome)) });
+                Ok(())
+            }
+            (_, replies) => Err(format!("there are {} replies to a run", replies.len())),
+        }
+    }
+
+    fn lose(&mut self, Asked { client, question, call_ns }: Asked) {
         self.unknown += 1;
-        let client = u32::try_from(asked.client).expect("few clients");
-        for (key, command) in asked.commands {
-            if command != Command::Get {
-                self.history.push(Operation { client, key, command, call_ns: asked.call_ns, returned: None });
+        let client = u32::try_from(client).expect("few clients");
+        match question {
+            Question::Pipeline(commands) => {
+                let writes = commands.into_iter().filter(|(_, command)| *command != Command::Get);
+                self.history.extend(writes.map(|(key, command)| Operation { client, key, command, call_ns, returned: None }));
+            }
+            Question::Triple(key) => {
+                self.history.push(Operation { client, key, command: Command::Incr { by: 1 }, call_ns, returned: None });
+            }
+            Question::Several(_, multi::Command::MGet(_)) => {}
+            Question::Several(time, command) => {
+                self.several.entry(time).or_default().push(multi::Operation { client, command, call_ns, returned: None });
             }
         }
+    }
+
+    /// Judges everything that was seen.
+    /// # Errors
+    /// What cannot be explained by one order.
+    pub fn judge(&self, limits: &Limits) -> Result<(), String> {
+        linearizability::check(&self.history, limits).map_err(|violation| violation.timeline())?;
+        self.several.values().try_for_each(|history| match multi::check(history, limits) {
+            Ok(_) => Ok(()),
+            Err(violation) => Err(violation.timeline()),
+        })
     }
 
     /// A machine went down with everything its clients had asked.
@@ -212,9 +270,21 @@ fn key(now: Now, number: usize) -> Bytes {
     format!("{}:{number}", now.mono_ms / KEYS_LAST_MS).into()
 }
 
-fn request(key: &Bytes, command: &Command) -> Request {
-    let mut args: Vec<Bytes> = Vec::new();
-    let mut push = |word: &str| args.push(Bytes::copy_from_slice(word.as_bytes()));
+fn requests(question: &Question) -> Vec<Request> {
+    match question {
+        Question::Pipeline(commands) => commands.iter().map(|(key, command)| request(arguments(key, command))).collect(),
+        Question::Triple(key) => {
+            [Command::Get, Command::Incr { by: 1 }, Command::Get].iter().map(|command| request(arguments(key, command))).collect()
+        }
+        Question::Several(_, command) => vec![request(several_arguments(command))],
+    }
+}
+
+fn request(args: Vec<Bytes>) -> Request {
+    Request { spec: table::resolve(&args).expect("a valid command"), args, db: 0 }
+}
+
+fn arguments(key: &Bytes, command: &Command) -> Vec<Bytes> {
     let (name, rest) = match command {
         Command::Get => ("get", vec![]),
         Command::Set { value, ttl_ms: None } => ("set", vec![value.clone()]),
@@ -227,10 +297,34 @@ fn request(key: &Bytes, command: &Command) -> Request {
         Command::PExpire { ttl_ms } => ("pexpire", vec![ttl_ms.to_string().into()]),
         Command::Persist => ("persist", vec![]),
     };
-    push(name);
-    args.push(key.clone());
-    args.extend(rest);
-    Request { spec: table::resolve(&args).expect("a valid command"), args, db: 0 }
+    [vec![name.into(), key.clone()], rest].concat()
+}
+
+fn several_arguments(command: &multi::Command) -> Vec<Bytes> {
+    let flat = |pairs: &[(Bytes, Bytes)]| pairs.iter().flat_map(|(key, value)| [key.clone(), value.clone()]).collect();
+    let (name, rest): (&'static str, Vec<Bytes>) = match command {
+        multi::Command::MGet(keys) => ("mget", keys.clone()),
+        multi::Command::MSet(pairs) => ("mset", flat(pairs)),
+        multi::Command::MSetNx(pairs) => ("msetnx", flat(pairs)),
+        multi::Command::Del(keys) => ("del", keys.clone()),
+        multi::Command::Rename(from, to) => ("rename", vec![from.clone(), to.clone()]),
+    };
+    [vec![name.into()], rest].concat()
+}
+
+fn several_outcome(reply: &Reply) -> Result<multi::Outcome, String> {
+    let value = |reply: &Reply| match reply {
+        Reply::Bulk(value) => Ok(Some(value.clone())),
+        Reply::Null => Ok(None),
+        other => Err(format!("a value of MGET is {other:?}")),
+    };
+    match reply {
+        Reply::Simple("OK") => Ok(multi::Outcome::Done),
+        Reply::Integer(number) => Ok(multi::Outcome::Integer(*number)),
+        Reply::Array(values) => Ok(multi::Outcome::Values(values.iter().map(value).collect::<Result<_, _>>()?)),
+        Reply::Error(text) if text.starts_with("ERR no such key") => Ok(multi::Outcome::Refused),
+        other => Err(format!("a command on several keys was answered {other:?}")),
+    }
 }
 
 fn outcome(command: &Command, reply: &Reply) -> Result<Outcome, String> {

@@ -16,7 +16,7 @@ mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use redraft_tests::linearizability::{self, Limits};
+use redraft_tests::linearizability::Limits;
 
 use plan::Plan;
 use planted::Bug;
@@ -47,10 +47,7 @@ pub fn run_plan(plan: Plan, bug: Option<Bug>, trace: Trace) -> Finished {
     let mut world = World::new(plan, bug, trace).expect("there is room for files");
     // A panic of the node is a finding like any other.
     let verdict = catch_unwind(AssertUnwindSafe(|| world.run())).unwrap_or_else(|panic| Err(format!("panic: {}", text(panic.as_ref()))));
-    let verdict = verdict.and_then(|()| match linearizability::check(world.history(), &limits) {
-        Ok(_) => Ok(()),
-        Err(violation) => Err(format!("{violation}\n{}", violation.timeline())),
-    });
+    let verdict = verdict.and_then(|()| world.clients().judge(&limits));
     Finished { counts: world.counts(), hash: world.trace.hash(), verdict }
 }
 

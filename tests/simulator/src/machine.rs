@@ -600,6 +600,11 @@ impl Machine {
             }
             Effect::Apply(entries) => {
                 self.out.push(Out::Committed(entries.clone()));
+                let entries = if self.bug == Some(Bug::LocalClock) {
+                    entries.iter().map(|entry| planted::stamped(entry, life.now.wall_ms)).collect()
+                } else {
+                    entries
+                };
                 life.apply_later(entries, &mut self.out);
             }
             Effect::Configure(configuration) => {
@@ -616,10 +621,7 @@ impl Machine {
                 life.apply_later(Vec::new(), &mut self.out);
                 life.task(ApplyTask::GiveUp(sequence), &mut self.out);
             }
-            Effect::ReadReady { id, now_ms } => {
-                let now_ms = if self.bug == Some(Bug::LocalClock) { life.now.wall_ms } else { now_ms };
-                self.evaluate(id, now_ms);
-            }
+            Effect::ReadReady { id, now_ms } => self.evaluate(id, now_ms),
             Effect::FailRead(id, error) => {
                 life.reads.remove(&id);
                 self.out.push(Out::ReadDone(id, Err(error)));

@@ -134,6 +134,7 @@ fn selftest(arguments: &Arguments) -> ExitCode {
         match outcome.failed.first() {
             Some((seed, finished)) => {
                 let by = finished.verdict.as_ref().err().and_then(|problem| problem.lines().next()).unwrap_or_default();
+                let by: String = by.chars().take(100).collect();
                 println!("| {bug:?} | {} seeds, {:.1} s (seed {seed}) | {by} |", outcome.seeds, outcome.seconds);
             }
             None => {

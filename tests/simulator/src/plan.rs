@@ -92,6 +92,8 @@ pub struct Plan {
     pub keys: usize,
     /// Share of requests that set a deadline.
     pub expiry: f64,
+    /// Whether there are commands on several keys.
+    pub has_several: bool,
     /// Length of the time with faults.
     pub faults_ms: u64,
 }
@@ -153,6 +155,7 @@ impl Plan {
             keys: random.random_range(2..=5) + (founders + joiners),
             expiry,
             faults_ms: random.random_range(8_000..20_000),
+            has_several: random.random_bool(0.3),
         }
     }
 

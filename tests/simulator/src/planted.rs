@@ -1,8 +1,9 @@
 //! Bugs planted on purpose, to see that the simulator finds them. Each is a faulty version of what the simulator puts in the place of the
 //! shell, the disk or the peer port; nothing of this is part of the product.
 
-use raft::eraftpb::HardState;
+use raft::eraftpb::{Entry, EntryType, HardState};
 use raftlog::engine::{Cf, Change, WriteBatch};
+use raftlog::entry::Envelope;
 use redraft::keyspace::{META, STATE};
 
 /// A faulty implementation.
@@ -10,7 +11,8 @@ use redraft::keyspace::{META, STATE};
 pub enum Bug {
     /// The log writer reports and answers before its sync.
     AckBeforeSync,
-    /// The applied position is written in a batch of its own, after the data.
+    /// The applied position is written in a batch of its own, before the data. (After them, repeated entries find that their runs were
+    /// executed.)
     AppliedApart,
     /// Reads are answered from the node's own data at once.
     ReadWithoutRound,
@@ -20,7 +22,7 @@ pub enum Bug {
     TruncateBeforeSync,
     /// After a reconnection the entry node sends its runs once more as new ones.
     ForwardTwice,
-    /// Expiry at reads is judged by the node's own clock instead of the leader's.
+    /// Apply judges expiry by the node's own clock instead of the entry's stamp.
     LocalClock,
     /// The vote is kept in memory alone.
     VoteInMemory,
@@ -83,7 +85,7 @@ impl DataFault {
             Self::AppliedApart => {
                 let is_position = |change: &Change| matches!(change, Change::Put(STATE, key, _) if key.ends_with(b"raft/applied"));
                 let (position, data) = batch.changes.iter().cloned().partition(is_position);
-                vec![WriteBatch { changes: data }, WriteBatch { changes: position }]
+                vec![WriteBatch { changes: position }, WriteBatch { changes: data }]
             }
             Self::Nondeterministic => {
                 let mut batch = batch.clone();
@@ -107,6 +109,16 @@ fn is_unlucky(cf: Cf, key: &[u8], value: &[u8]) -> bool {
     cf == META
         && !value.is_empty()
         && key.iter().chain(value).fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add((*byte).into())) % 100 == 0
+}
+
+/// An entry that is stamped with a node's own time.
+pub fn stamped(entry: &Entry, now_ms: u64) -> Entry {
+    match Envelope::read(entry.data.clone()) {
+        Ok(envelope) if entry.get_entry_type() == EntryType::EntryNormal => {
+            Entry { data: Envelope { now_ms, ..envelope }.encode_to_bytes(), ..entry.clone() }
+        }
+        Ok(_) | Err(_) => entry.clone(),
+    }
 }
 
 /// A hard state without its vote.

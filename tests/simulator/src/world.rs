@@ -20,7 +20,7 @@ use redraft_tests::linearizability::Command;
 use tempfile::TempDir;
 
 use crate::checks::{Checked, Checks, contents_of};
-use crate::clients::Clients;
+use crate::clients::{Clients, Question};
 use crate::machine::{Machine, Out, Started, Work, fork};
 use crate::plan::{Plan, Rates};
 use crate::planted::Bug;
@@ -359,8 +359,8 @@ impl World {
     }
 
     /// What the clients saw.
-    pub fn history(&self) -> &[redraft_tests::linearizability::Operation] {
-        &self.clients.history
+    pub fn clients(&self) -> &Clients {
+        &self.clients
     }
 
     fn run_until(&mut self, end_ms: u64) -> Checked {
@@ -497,7 +497,7 @@ impl World {
 
     fn client_goes_on(&mut self, client: Option<usize>) {
         if let Some(client) = client {
-            let us = self.random.random_range(0..=self.plan.think_ms * 1_000);
+            let us = self.clients.pause_us(client, &self.plan, &mut self.random);
             self.plan_in(us, Event::Client(client));
         }
     }
@@ -1002,7 +1002,8 @@ impl World {
             commands.truncate(400);
             for commands in [vec![("last".into(), Command::Incr { by: 1 })], commands] {
                 let (now, ns) = (self.now(slot), self.ns());
-                if !commands.is_empty() && !self.clients.send(client + slot, &mut self.machines[slot], now, ns, commands, false) {
+                let question = Question::Pipeline(commands);
+                if !self.clients.send(client + slot, &mut self.machines[slot], now, ns, question) {
                     return Err(format!("machine {slot} is not there at the end"));
                 }
                 self.drain(slot)?;
