@@ -12,11 +12,15 @@ use super::{Cf, Direction, EngineResult, Items, KeyRange, View, WriteBatch};
 
 type Changes = BTreeMap<Bytes, Option<Bytes>>;
 
+/// What a change costs in memory beside the bytes of its key and value: its place in the tree, and allocations.
+const CHANGE_OVERHEAD_BYTES: usize = 200;
+
 /// Pending changes over a view.
 pub struct Overlay<'v> {
     base: &'v dyn View,
     changes: Vec<Changes>,
     undo: Vec<(Cf, Bytes, Option<Option<Bytes>>)>,
+    /// What the changes and those in the undo list cost.
     bytes: usize,
 }
 
@@ -43,7 +47,9 @@ impl<'v> Overlay<'v> {
 
     /// Marks the present state. Savepoints taken before are no longer valid: commands do not nest.
     pub fn savepoint(&mut self) -> Savepoint {
-        self.undo.clear();
+        for (_, key, before) in self.undo.drain(..) {
+            self.bytes -= before.map_or(0, |change| cost(&key, &change));
+        }
         Savepoint(0)
     }
 
@@ -52,14 +58,15 @@ impl<'v> Overlay<'v> {
         while self.undo.len() > length {
             let Some((cf, key, before)) = self.undo.pop() else { break };
             let changes = &mut self.changes[usize::from(cf.0)];
-            match before {
-                Some(change) => changes.insert(key, change),
+            let undone = match before {
+                Some(change) => changes.insert(key.clone(), change),
                 None => changes.remove(&key),
             };
+            self.bytes -= undone.map_or(0, |change| cost(&key, &change));
         }
     }
 
-    /// Roughly how many bytes of keys and values were changed; rolled-back changes count too.
+    /// Roughly what the changes take in memory. Those that were replaced count until the next savepoint: they are kept as long.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes
@@ -67,10 +74,18 @@ impl<'v> Overlay<'v> {
 
     /// The changes as one batch, sorted by column family and key.
     #[must_use]
-    pub fn into_batch(self) -> WriteBatch {
+    pub fn into_batch(mut self) -> WriteBatch {
+        self.take_batch()
+    }
+
+    /// Takes the changes as one batch and goes on without any; a reader then sees what the view below shows. Savepoints taken before are no
+    /// longer valid.
+    pub fn take_batch(&mut self) -> WriteBatch {
+        self.undo.clear();
+        self.bytes = 0;
         let mut batch = WriteBatch::default();
-        for (cf, changes) in (0u8..).map(Cf).zip(self.changes) {
-            for (key, value) in changes {
+        for (cf, changes) in (0u8..).map(Cf).zip(&mut self.changes) {
+            for (key, value) in std::mem::take(changes) {
                 match value {
                     Some(value) => batch.put(cf, key, value),
                     None => batch.delete(cf, key),
@@ -81,10 +96,14 @@ impl<'v> Overlay<'v> {
     }
 
     fn change(&mut self, cf: Cf, key: Bytes, value: Option<Bytes>) {
-        self.bytes += key.len() + value.as_ref().map_or(0, Bytes::len);
+        self.bytes += cost(&key, &value);
         let before = self.changes[usize::from(cf.0)].insert(key.clone(), value);
         self.undo.push((cf, key, before));
     }
+}
+
+fn cost(key: &Bytes, value: &Option<Bytes>) -> usize {
+    CHANGE_OVERHEAD_BYTES + key.len() + value.as_ref().map_or(0, Bytes::len)
 }
 
 impl View for Overlay<'_> {
@@ -139,6 +158,7 @@ mod tests {
             }
             engine.write(&below).expect("memory does not fail");
             let view = engine.view(ViewKind::Snapshot);
+            let below_alone = collect(view.as_ref(), Direction::Forward);
             let mut overlay = Overlay::new(view.as_ref(), 1);
             for round in 0..20u8 {
                 let savepoint = overlay.savepoint();
@@ -154,11 +174,14 @@ mod tests {
                     assert_eq!(collect(&overlay, Direction::Forward), before);
                 }
             }
+            overlay.savepoint();
+            assert_eq!(overlay.bytes(), overlay.changes[0].iter().map(|(key, value)| cost(key, value)).sum::<usize>());
             let forward = collect(&overlay, Direction::Forward);
             let mut reverse = collect(&overlay, Direction::Reverse);
             reverse.reverse();
             assert_eq!(forward, reverse);
-            let batch = overlay.into_batch();
+            let batch = overlay.take_batch();
+            assert_eq!((collect(&overlay, Direction::Forward), overlay.bytes()), (below_alone, 0));
             drop(view);
             engine.write(&batch).expect("memory does not fail");
             assert_eq!(collect(engine.view(ViewKind::Latest).as_ref(), Direction::Forward), forward);
