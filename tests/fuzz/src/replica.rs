@@ -14,6 +14,8 @@ use redraft::node::core::{Addresses, COLUMN_FAMILIES, Halt, InitialState, LEVEL,
 pub(crate) const HERE: u64 = 1;
 pub(crate) const ELSEWHERE: u64 = 2;
 pub(crate) const BOOT: u64 = 1;
+/// Small, so that batches end inside entries.
+const BATCH_BYTES: usize = 1000;
 
 pub(crate) struct Replica {
     pub(crate) engine: Arc<MemoryEngine>,
@@ -31,7 +33,7 @@ pub(crate) fn founded_engine() -> Arc<MemoryEngine> {
 
 pub(crate) fn open(engine: &Arc<MemoryEngine>) -> StateMachine {
     let engine: Arc<dyn Engine> = Arc::<MemoryEngine>::clone(engine);
-    StateMachine::open(engine, HERE, BOOT).expect("data that a replica wrote can be read")
+    StateMachine::open(engine, HERE, BOOT).expect("data that a replica wrote can be read").with_batch_bytes(BATCH_BYTES)
 }
 
 impl Replica {
@@ -61,7 +63,8 @@ pub(crate) fn envelope(kind: EntryKind, now_ms: u64, runs: Vec<Run>, payload: By
 }
 
 /// Whether a logged command may make a value of this length out of a few bytes: numbers may be lengths. Values up to the limit of strings
-/// are allowed, but some of them in one entry take more memory than a fuzzer is given.
+/// are allowed, and apply holds one of them at a time; but here all of them stay in the memory of the engine, and some take more than a
+/// fuzzer is given.
 pub(crate) fn may_be_large(args: &[Bytes]) -> bool {
     args.iter().any(|arg| str::from_utf8(arg).is_ok_and(|text| text.parse().is_ok_and(|number: u64| LARGE.contains(&number))))
 }

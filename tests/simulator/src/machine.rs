@@ -299,7 +299,8 @@ impl Machine {
             seed,
         };
         let group = Group::open(group_config, store, position.index).map_err(|error| text(&error))?;
-        let mut machine = StateMachine::open(data, identity.node_id, boot).map_err(|error| text(&error))?;
+        let machine = StateMachine::open(data, identity.node_id, boot).map_err(|error| text(&error))?;
+        let mut machine = machine.with_batch_bytes(self.sizes.batch_bytes);
         let applied = machine.take_applied();
         let members = if applied.members.members.is_empty() { Arc::new(hints) } else { Arc::clone(&applied.members) };
         let core_config = CoreConfig {

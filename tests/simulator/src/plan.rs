@@ -4,6 +4,7 @@
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
+use redraft::node::core::BATCH_BYTES;
 
 /// The sizes of nodes: small, so that every bound is reached often.
 #[derive(Clone, Copy, Debug)]
@@ -16,6 +17,8 @@ pub struct Sizes {
     pub committed_bytes_max: u64,
     /// Bytes of runs in an entry.
     pub entry_bytes_max: usize,
+    /// Bytes of changes after which apply writes a batch.
+    pub batch_bytes: usize,
     /// Bytes of log after which half of it is truncated.
     pub log_bytes_max: usize,
     /// Voters wanted.
@@ -127,7 +130,7 @@ impl Plan {
         let (loss, duplication, reordering) = (share(0.4, 0.1), share(0.4, 0.1), share(0.4, 0.1));
         let (broken_snapshots, expiry) = (share(0.5, 0.6), share(0.6, 0.4));
         let tick_ms = random.random_range(10..=50);
-        Self {
+        let mut plan = Self {
             seed,
             founders,
             joiners,
@@ -136,6 +139,7 @@ impl Plan {
                 append_bytes_max: *[200, 2_000, 100_000].choose(random).expect("not empty"),
                 committed_bytes_max: *[300, 3_000, 100_000].choose(random).expect("not empty"),
                 entry_bytes_max: *[50, 400, 5_000].choose(random).expect("not empty"),
+                batch_bytes: BATCH_BYTES,
                 log_bytes_max: *[2_000, 5_000, 20_000, 1_000_000].choose(random).expect("not empty"),
                 replication_factor: *[1, 3, 3, 3, 5].choose(random).expect("not empty"),
                 clock_skew_max_ms: 500,
@@ -156,7 +160,10 @@ impl Plan {
             expiry,
             faults_ms: random.random_range(8_000..20_000),
             has_several: random.random_bool(0.3),
-        }
+        };
+        // Drawn last, so that the rest of a seed's plan is what it was before there was this.
+        plan.sizes.batch_bytes = *[64, 1_024, BATCH_BYTES].choose(random).expect("not empty");
+        plan
     }
 
     /// Machines altogether.

@@ -37,7 +37,8 @@ use reads::{Asker, Reads};
 use runs::Runs;
 pub use runs::{NewRun, RunId};
 pub use state_machine::{
-    Applied, COLUMN_FAMILIES, GROUP, Halt, InitialState, Reached, SnapshotContents, StateMachine, TrackedRun, read_snapshot_contents,
+    Applied, BATCH_BYTES, COLUMN_FAMILIES, GROUP, Halt, InitialState, Reached, SnapshotContents, StateMachine, TrackedRun,
+    read_snapshot_contents,
 };
 pub use verify::Divergence;
 use verify::Verification;

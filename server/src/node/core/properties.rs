@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::command::vocabulary::{Vocabulary, check, data_commands};
 use crate::command::{Handler, codec};
-use crate::keyspace::{KeyspaceState, ReadContext, Reader, UnixMillis, check_invariants};
+use crate::keyspace::{KeyspaceState, ReadContext, Reader, STATE, UnixMillis, check_invariants, group_range, state_key};
 use crate::node::Request;
 
 /// Histories of each test, unless the environment says otherwise.
@@ -187,6 +187,12 @@ impl Replica {
         Self { engine, machine }
     }
 
+    /// Lets batches end inside entries, often.
+    fn in_small_batches(mut self, random: &mut SmallRng) -> Self {
+        self.machine = self.machine.with_batch_bytes(random.random_range(1..3000));
+        self
+    }
+
     fn track(&mut self, history: &History) {
         for (sequence, requests) in &history.requests {
             self.machine.track(TrackedRun { id: RunId(*sequence), sequence: *sequence, requests: requests.clone() });
@@ -334,6 +340,13 @@ fn bytes_follow_from_the_log_alone() {
             in_batches.apply(batch);
         }
         assert_same_contents(&in_batches, &reference, "entries in batches");
+        let mut in_small_batches = Replica::found(memory(), HERE).in_small_batches(&mut random);
+        in_small_batches.track(&history);
+        for batch in batches(&history, &mut random) {
+            in_small_batches.apply(batch);
+        }
+        assert_same_contents(&in_small_batches, &reference, "batches that end inside entries");
+        assert_eq!(in_small_batches.machine.take_replies(), reference.machine.take_replies());
     }
 }
 
@@ -346,7 +359,7 @@ fn a_crash_leaves_what_the_rest_of_the_log_completes() {
         let mut reference = Replica::found(memory(), HERE);
         reference.apply(&history.entries);
         let engine = memory();
-        let mut replica = Replica::found(engine.clone(), HERE);
+        let mut replica = Replica::found(engine.clone(), HERE).in_small_batches(&mut random);
         engine.sync().expect("memory does not fail");
         let (mut boot, mut crashes) = (BOOT, 0);
         let end = INITIAL_POSITION.index + ENTRIES + 1;
@@ -359,7 +372,7 @@ fn a_crash_leaves_what_the_rest_of_the_log_completes() {
                     crashes += 1;
                     boot += 1;
                     engine.crash(random.random_range(0..=engine.unsynced()));
-                    replica = Replica::open(engine.clone(), HERE, boot);
+                    replica = Replica::open(engine.clone(), HERE, boot).in_small_batches(&mut random);
                     replica.check_invariants();
                 }
                 1 => engine.sync().expect("memory does not fail"),
@@ -368,6 +381,35 @@ fn a_crash_leaves_what_the_rest_of_the_log_completes() {
         }
         assert_same_contents(&replica, &reference, "after crashes");
     }
+}
+
+#[test]
+fn a_snapshot_of_any_batch_is_completed_by_the_rest_of_the_log() {
+    let mut within = 0;
+    for seed in seeds() {
+        let _announced = Announced(seed);
+        let history = History::from_seed(seed);
+        let mut random = SmallRng::seed_from_u64(seed);
+        let mut reference = Replica::found(memory(), HERE);
+        reference.apply(&history.entries);
+        let dir = directory();
+        let engine = memory();
+        let mut source = Replica::found(engine.clone(), HERE).in_small_batches(&mut random);
+        engine.sync().expect("memory does not fail");
+        // Configurations are synced: what a crash may cut is behind the last one.
+        source.apply(&history.entries[..random.random_range(1..history.entries.len())]);
+        engine.crash(random.random_range(0..=engine.unsynced()));
+        let files = engine.export(engine.view(ViewKind::Snapshot).as_ref(), &group_range(GROUP), dir.path()).expect("a sound directory");
+        let installed = memory();
+        installed.import(&group_range(GROUP), &files).expect("good files");
+        within +=
+            u64::from(installed.view(ViewKind::Latest).get(STATE, &state_key(GROUP, "raft/within")).expect("a sound engine").is_some());
+        let mut replica = Replica::open(installed, ELSEWHERE, BOOT).in_small_batches(&mut random);
+        replica.check_invariants();
+        replica.apply(&history.entries[(replica.next_index() - INITIAL_POSITION.index - 1) as usize..]);
+        assert_same_contents(&replica, &reference, "after a snapshot");
+    }
+    assert!(within > 0 || seeds().count() < SEEDS as usize, "no snapshot was taken inside an entry");
 }
 
 /// The properties above say something about a command only if it is executed.

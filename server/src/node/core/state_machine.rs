@@ -3,9 +3,13 @@
 //! What it needs to know about itself (applied position, log time, origins, members, configuration) is stored in the same batch as the data.
 //! At most once: a run is executed exactly when its sequence follows the highest one executed of its origin; repetitions and runs behind a
 //! gap are skipped, on every replica alike.
+//! A batch may end inside an entry, between two commands: a few bytes of a command can make a value of 64 MiB, so an entry of many has no
+//! bound. Then `raft/within` says how far the entry after the applied position is executed, and apply goes on there after a restart, or
+//! after a snapshot of such data. The batch that ends the entry deletes it: at an entry's end nothing shows how batches were cut.
 //! Records in `STATE`, all under the group: `raft/applied` {index, term}, `raft/log_time` {ms}, `raft/origin/` + node id {boot, sequence},
-//! integers u64 BE; `raft/members` and `raft/configuration` as Protocol Buffers.
+//! `raft/within` {index, term, run, commands}, integers u64 BE; `raft/members` and `raft/configuration` as Protocol Buffers.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -21,7 +25,7 @@ use resp::Reply;
 use super::LEVEL;
 use super::members::{Change, Members, MembershipChange};
 use super::runs::RunId;
-use crate::command::codec::{self, CodecError};
+use crate::command::codec::{self, CodecError, LoggedCommand};
 use crate::error::RequestError;
 use crate::keyspace::{KeyspaceState, ReadContext, ReadError, Reader, STATE, UnixMillis, Writer, log_time_key, state_key};
 use crate::node::request::{Request, RunResult, reply_bytes};
@@ -31,8 +35,8 @@ pub const GROUP: GroupId = GroupId(1);
 /// Column families of a data engine.
 pub const COLUMN_FAMILIES: &[&str] = crate::keyspace::COLUMN_FAMILIES;
 
-/// Bytes of changes after which a batch is written, at the next end of an entry.
-const BATCH_BYTES: usize = 4 << 20;
+/// Bytes of changes after which a batch is written, before the next command or entry.
+pub const BATCH_BYTES: usize = 4 << 20;
 /// Bytes of replies to a run with writes, beyond which its further reads are refused: they cannot be evaluated later, and wait in memory.
 const RUN_REPLY_BYTES_MAX: usize = 256 << 20;
 /// Keys that one purge entry removes.
@@ -201,6 +205,27 @@ fn put_configuration(overlay: &mut Overlay<'_>, configuration: &ConfState) {
     overlay.put(STATE, state_key(GROUP, "raft/configuration"), bytes);
 }
 
+/// How far an entry is executed: a place between two commands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    entry: LogPosition,
+    /// Number of the run under way, from 0; those before it are executed or skipped.
+    run: u64,
+    /// How many of its commands are executed.
+    commands: u64,
+}
+
+const WITHIN: &str = "raft/within";
+
+fn read_within(view: &dyn View) -> EngineResult<Option<Place>> {
+    let numbers = read_numbers::<4>(view, WITHIN)?;
+    Ok(numbers.map(|[index, term, run, commands]| Place { entry: LogPosition { index, term }, run, commands }))
+}
+
+fn put_within(overlay: &mut Overlay<'_>, Place { entry, run, commands }: Place) {
+    put_numbers(overlay, state_key(GROUP, WITHIN), &[entry.index, entry.term, run, commands]);
+}
+
 fn origin_key(node_id: u64) -> Vec<u8> {
     [state_key(GROUP, "raft/origin/"), node_id.to_be_bytes().to_vec()].concat()
 }
@@ -217,9 +242,13 @@ pub struct StateMachine {
     engine: Arc<dyn Engine>,
     node_id: u64,
     boot: u64,
+    /// Bytes of changes after which a batch is written.
+    batch_bytes: usize,
     keyspace: KeyspaceState,
     origins: BTreeMap<u64, Executed>,
     applied: Applied,
+    /// Where the last batch ended, if that is inside the entry after the applied position.
+    within: Option<Place>,
     tracked: VecDeque<TrackedRun>,
     replies: Vec<(RunId, RunResult)>,
     /// Keys removed because their time was up, since the last call of `take_purged_keys`.
@@ -237,9 +266,17 @@ impl StateMachine {
         let applied =
             Applied { position, log_time_ms: 0, earliest_deadline_ms: None, leftovers: false, own_sequence: 0, gap: false, members };
         let (origins, tracked, replies) = (BTreeMap::new(), VecDeque::new(), Vec::new());
-        let mut machine = Self { engine, node_id, boot, keyspace, origins, applied, tracked, replies, purged_keys: 0 };
+        let (batch_bytes, within) = (BATCH_BYTES, None);
+        let mut machine = Self { engine, node_id, boot, batch_bytes, keyspace, origins, applied, within, tracked, replies, purged_keys: 0 };
         machine.load()?;
         Ok(machine)
+    }
+
+    /// Writes a batch after so many bytes of changes in place of `BATCH_BYTES`: tests want batches to end everywhere.
+    #[must_use]
+    pub fn with_batch_bytes(mut self, batch_bytes: usize) -> Self {
+        self.batch_bytes = batch_bytes;
+        self
     }
 
     /// Reads everything that is kept in memory from the data: at start, and after a snapshot was installed. Runs that the snapshot has
@@ -253,6 +290,10 @@ impl StateMachine {
         self.keyspace = KeyspaceState::load(view, GROUP)?;
         self.applied.position = read_snapshot_contents(view)?.position;
         self.applied.log_time_ms = read_numbers::<1>(view, "raft/log_time")?.map_or(0, |[time]| time);
+        self.within = read_within(view)?;
+        if self.within.is_some_and(|place| place.entry.index.checked_sub(1) != Some(self.applied.position.index)) {
+            return Err(corrupt("the place within an entry"));
+        }
         self.applied.members = Arc::new(match view.get(STATE, &state_key(GROUP, "raft/members"))? {
             Some(bytes) => Members::decode(bytes).map_err(|_| corrupt("the membership table"))?,
             None => Members::default(),
@@ -348,30 +389,44 @@ impl StateMachine {
         let before = self.applied.position;
         while let Some(entry) = entries.front() {
             assert_eq!(entry.index, self.applied.position.index + 1, "entries are applied in their order, once");
+            let position = LogPosition { index: entry.index, term: entry.term };
+            if self.within.is_some_and(|place| place.entry != position) {
+                let what = format!("a part of another entry {} than the log's was executed", entry.index);
+                return Err(EngineError::Corruption(what).into());
+            }
             if let Some(change) = configuration_change(entry)? {
                 reached = Reached::Change(change);
                 break;
             }
             let kind = self.apply_entry(entry, &mut overlay, &mut replies)?;
-            self.applied.position = LogPosition { index: entry.index, term: entry.term };
+            self.applied.position = position;
+            if self.within.take().is_some() {
+                overlay.delete(STATE, state_key(GROUP, WITHIN));
+            }
             entries.pop_front();
             if kind == EntryKind::Verify {
                 reached = Reached::Verification(self.applied.position);
                 break;
             }
-            if overlay.bytes() >= BATCH_BYTES {
+            if overlay.bytes() >= self.batch_bytes {
                 break;
             }
         }
         if self.applied.position != before {
-            put_applied(&mut overlay, self.applied.position);
-            put_numbers(&mut overlay, log_time_key(GROUP), &[self.applied.log_time_ms]);
-            self.keyspace.store(&mut overlay);
             self.refresh(&overlay)?;
-            engine.write(&overlay.into_batch())?;
+            self.write(&mut overlay)?;
         }
         self.replies.append(&mut replies);
         Ok(reached)
+    }
+
+    /// Writes the changes as one batch, with what the data says about itself. The overlay stands over a view of the newest data, so it goes
+    /// on without them.
+    fn write(&mut self, overlay: &mut Overlay<'_>) -> EngineResult<()> {
+        put_applied(overlay, self.applied.position);
+        put_numbers(overlay, log_time_key(GROUP), &[self.applied.log_time_ms]);
+        self.keyspace.store(overlay);
+        self.engine.write(&overlay.take_batch())
     }
 
     /// Applies an entry and says of what kind it was.
@@ -390,10 +445,11 @@ impl StateMachine {
         let kind = envelope.kind();
         match kind {
             EntryKind::Commands => {
-                for (position, run) in (0..).zip(envelope.runs) {
+                let position = LogPosition { index, term: entry.term };
+                for (number, run) in (0..).zip(envelope.runs) {
                     // Each run has a seed of its own, the same on every replica.
-                    let seed = envelope.seed.wrapping_add(position);
-                    self.apply_run(index, run, seed, overlay, replies)?;
+                    let seed = envelope.seed.wrapping_add(number);
+                    self.apply_run(Place { entry: position, run: number, commands: 0 }, run, seed, overlay, replies)?;
                 }
             }
             EntryKind::Purge => {
@@ -413,40 +469,40 @@ impl StateMachine {
         Ok(kind)
     }
 
+    /// Executes a run, or what is left of it if the last batch ended inside it; skips one that was executed or must not be.
     fn apply_run(
         &mut self,
-        index: u64,
+        mut place: Place,
         run: Run,
         seed: u64,
         overlay: &mut Overlay<'_>,
         replies: &mut Vec<(RunId, RunResult)>,
     ) -> Result<(), Halt> {
-        // A removed node has no record of what was executed for it any more, and its id never comes back.
-        if self.applied.members.get(run.node_id).is_none() {
-            return Ok(());
-        }
-        let own = run.node_id == self.node_id && run.boot == self.boot;
-        let executed = self.origins.entry(run.node_id).or_default();
-        let is_next = match run.boot.cmp(&executed.boot) {
-            std::cmp::Ordering::Less => false,
-            std::cmp::Ordering::Equal => run.sequence == executed.sequence + 1,
-            std::cmp::Ordering::Greater => run.sequence == 1,
+        let mut payload = run.payload.clone();
+        let tracked = match self.within.filter(|within| place.run <= within.run) {
+            // It was executed or skipped, and its origin's record would judge it anew.
+            Some(within) if place.run < within.run => return Ok(()),
+            // Nobody has the replies to what was executed before.
+            Some(within) => {
+                while place.commands < within.commands {
+                    decode(&mut place, &mut payload)?;
+                }
+                None
+            }
+            None if self.is_next(&run) => {
+                self.origins.insert(run.node_id, Executed { boot: run.boot, sequence: run.sequence });
+                put_numbers(overlay, origin_key(run.node_id), &[run.boot, run.sequence]);
+                if self.is_own(&run) { self.take_tracked(run.sequence) } else { None }
+            }
+            None => return Ok(()),
         };
-        if !is_next {
-            self.applied.gap |= own && (run.boot > executed.boot || run.sequence > executed.sequence);
-            return Ok(());
-        }
-        *executed = Executed { boot: run.boot, sequence: run.sequence };
-        put_numbers(overlay, origin_key(run.node_id), &[run.boot, run.sequence]);
-        let tracked = if own { self.take_tracked(run.sequence) } else { None };
-        let mut payload = run.payload;
         match tracked {
             Some(TrackedRun { id, requests, .. }) if !requests.is_empty() => {
                 let mut answers = Vec::with_capacity(requests.len());
                 let mut bytes = 0;
                 for request in &requests {
                     let answer = if request.spec.is_write() {
-                        self.apply_command(index, &mut payload, overlay)?
+                        self.apply_command(&mut place, &mut payload, overlay)?
                     } else if bytes > RUN_REPLY_BYTES_MAX {
                         Reply::Error(RequestError::TryAgain("the replies to this pipeline are too large".into()).to_string().into())
                     } else {
@@ -460,11 +516,31 @@ impl StateMachine {
             }
             Some(_) | None => {
                 while !payload.is_empty() {
-                    self.apply_command(index, &mut payload, overlay)?;
+                    self.apply_command(&mut place, &mut payload, overlay)?;
                 }
             }
         }
         Ok(())
+    }
+
+    fn is_own(&self, run: &Run) -> bool {
+        run.node_id == self.node_id && run.boot == self.boot
+    }
+
+    /// Whether a run is to be executed. Takes notice of a gap before a run of this node.
+    fn is_next(&mut self, run: &Run) -> bool {
+        // A removed node has no record of what was executed for it any more, and its id never comes back.
+        if self.applied.members.get(run.node_id).is_none() {
+            return false;
+        }
+        let executed = self.origins.get(&run.node_id).copied().unwrap_or_default();
+        let is_next = match run.boot.cmp(&executed.boot) {
+            Ordering::Less => false,
+            Ordering::Equal => run.sequence == executed.sequence + 1,
+            Ordering::Greater => run.sequence == 1,
+        };
+        self.applied.gap |= !is_next && self.is_own(run) && (run.boot > executed.boot || run.sequence > executed.sequence);
+        is_next
     }
 
     /// The tracked run of this sequence. Runs before it were resolved by a snapshot.
@@ -475,8 +551,15 @@ impl StateMachine {
         self.tracked.pop_front_if(|run| run.sequence == sequence)
     }
 
-    fn apply_command(&mut self, index: u64, payload: &mut Bytes, overlay: &mut Overlay<'_>) -> Result<Reply, Halt> {
-        let command = codec::decode(payload).map_err(|source| Halt::Command { index, source })?;
+    /// Executes the command at a place, which then is behind it. Beforehand it makes room: memory holds no more changes than a batch, and
+    /// those of one command.
+    fn apply_command(&mut self, place: &mut Place, payload: &mut Bytes, overlay: &mut Overlay<'_>) -> Result<Reply, Halt> {
+        if overlay.bytes() >= self.batch_bytes {
+            self.within = Some(*place);
+            put_within(overlay, *place);
+            self.write(overlay)?;
+        }
+        let command = decode(place, payload)?;
         let now = UnixMillis(self.applied.log_time_ms);
         let mut writer = Writer::new(overlay, &mut self.keyspace, command.db, now);
         Ok(command.spec.apply(&command.args, &mut writer)?)
@@ -530,6 +613,12 @@ impl StateMachine {
     }
 }
 
+/// Takes the command at a place, which then is behind it.
+fn decode(place: &mut Place, payload: &mut Bytes) -> Result<LoggedCommand, Halt> {
+    place.commands += 1;
+    codec::decode(payload).map_err(|source| Halt::Command { index: place.entry.index, source })
+}
+
 /// The configuration change in an entry.
 fn configuration_change(entry: &Entry) -> Result<Option<ConfChangeV2>, Halt> {
     let malformed = Halt::Malformed { index: entry.index, what: "a configuration change that cannot be read" };
@@ -543,43 +632,210 @@ fn configuration_change(entry: &Entry) -> Result<Option<ConfChangeV2>, Halt> {
 
 #[cfg(test)]
 mod tests {
-    use raftlog::engine::MemoryEngine;
+    use std::path::Path;
+    use std::sync::Mutex;
+
+    use raftlog::engine::{Change, ExportedFile, KeyRange, MemoryEngine, WriteBatch};
     use raftlog::entry::ENVELOPE_VERSION;
 
     use super::super::members::Member;
     use super::*;
     use crate::command::{Handler, table};
+    use crate::keyspace::group_range;
 
     fn request(words: &[&[u8]]) -> Request {
         let args: Vec<_> = words.iter().map(|word| Bytes::copy_from_slice(word)).collect();
         Request { spec: table::resolve(&args).expect("a valid command"), args, db: 0 }
     }
 
+    /// What the data of a founding member begins with.
+    fn founded(engine: &dyn Engine) {
+        let members = Members { members: vec![Member { node_id: 1, ..Member::default() }], ..Members::default() };
+        InitialState { members }.write(engine).expect("memory does not fail");
+    }
+
     /// A founding member's state machine, alone.
     fn machine() -> StateMachine {
         let engine = Arc::new(MemoryEngine::new(COLUMN_FAMILIES.len()));
-        let members = Members { members: vec![Member { node_id: 1, ..Member::default() }], ..Members::default() };
-        InitialState { members }.write(engine.as_ref()).expect("memory does not fail");
+        founded(engine.as_ref());
         StateMachine::open(engine, 1, 1).expect("good data")
+    }
+
+    /// The entry after those of the beginning, with runs of this node.
+    fn entry_of_runs(runs: &[&[Request]]) -> Entry {
+        let mut envelope =
+            Envelope { version: ENVELOPE_VERSION, level: LEVEL, kind: EntryKind::Commands.into(), now_ms: 1, ..Envelope::default() };
+        for (sequence, requests) in (1..).zip(runs) {
+            let mut payload = Vec::new();
+            for request in *requests {
+                if let Handler::Write { id, .. } = request.spec.handler {
+                    codec::encode(id, request.db, &request.args, &mut payload);
+                }
+            }
+            envelope.runs.push(Run { node_id: 1, boot: 1, sequence, payload: payload.into(), commands: 1 });
+        }
+        Entry { index: INITIAL_POSITION.index + 1, term: 9, data: envelope.encode_to_bytes(), ..Entry::default() }
     }
 
     /// What a client of this node is answered for its first run.
     fn run(machine: &mut StateMachine, requests: Vec<Request>) -> Vec<Reply> {
-        let mut payload = Vec::new();
-        for request in &requests {
-            if let Handler::Write { id, .. } = request.spec.handler {
-                codec::encode(id, request.db, &request.args, &mut payload);
-            }
-        }
-        let runs = vec![Run { node_id: 1, boot: 1, sequence: 1, payload: payload.into(), commands: 1 }];
-        let kind = EntryKind::Commands.into();
-        let envelope = Envelope { version: ENVELOPE_VERSION, level: LEVEL, kind, now_ms: 1, seed: 0, runs, payload: Bytes::new() };
-        let index = machine.applied().position.index + 1;
+        let entry = entry_of_runs(&[&requests]);
         machine.track(TrackedRun { id: RunId(1), sequence: 1, requests });
-        let entry = Entry { index, term: 9, data: envelope.encode_to_bytes(), ..Entry::default() };
         machine.apply(&mut VecDeque::from([entry])).expect("good entry");
         let (_, result) = machine.take_replies().pop().expect("one run");
         result.expect("executed")
+    }
+
+    fn value(machine: &StateMachine, key: &[u8]) -> Option<Bytes> {
+        let view = machine.engine.view(ViewKind::Snapshot);
+        let context = ReadContext { group: GROUP, db: 0, now: None, log_time: None, state: None, seed: 0 };
+        let get = request(&[b"get", key]);
+        match get.spec.read(&get.args, &Reader::new(view.as_ref(), context)).expect("no deadline is met") {
+            Reply::Bulk(value) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// Keeps the sizes of the batches.
+    struct Scales {
+        memory: MemoryEngine,
+        batches: Mutex<Vec<usize>>,
+    }
+
+    impl Engine for Scales {
+        fn view(&self, kind: ViewKind) -> Box<dyn View + '_> {
+            self.memory.view(kind)
+        }
+
+        fn write(&self, batch: &WriteBatch) -> EngineResult<()> {
+            let length = |change: &Change| if let Change::Put(_, key, value) = change { key.len() + value.len() } else { 0 };
+            self.batches.lock().expect("nobody panics").push(batch.changes.iter().map(length).sum());
+            self.memory.write(batch)
+        }
+
+        fn sync(&self) -> EngineResult<()> {
+            self.memory.sync()
+        }
+
+        fn export(&self, view: &dyn View, range: &KeyRange, dir: &Path) -> EngineResult<Vec<ExportedFile>> {
+            self.memory.export(view, range, dir)
+        }
+
+        fn import(&self, range: &KeyRange, files: &[ExportedFile]) -> EngineResult<()> {
+            self.memory.import(range, files)
+        }
+    }
+
+    #[test]
+    fn changes_in_memory_are_bounded_whatever_an_entry_does() {
+        const VALUE_BYTES: usize = 1 << 20;
+        let engine = Arc::new(Scales { memory: MemoryEngine::new(COLUMN_FAMILIES.len()), batches: Mutex::default() });
+        founded(engine.as_ref());
+        let mut machine = StateMachine::open(engine.clone(), 1, 1).expect("good data");
+        // Each has a few bytes in the log, and what it makes comes to many batches.
+        let offset = (VALUE_BYTES - 1).to_string();
+        let grow = |key: usize| request(&[b"setrange", key.to_string().as_bytes(), offset.as_bytes(), b"x"]);
+        let mut requests: Vec<_> = (0..64).map(grow).collect();
+        requests.extend((0..64).map(|key| request(&[b"copy", key.to_string().as_bytes(), format!("copy {key}").as_bytes()])));
+        let replies = run(&mut machine, requests);
+        assert!(replies[..64].iter().all(|reply| *reply == Reply::Integer(VALUE_BYTES as i64)));
+        assert!(replies[64..].iter().all(|reply| *reply == Reply::Integer(1)));
+        let batches = engine.batches.lock().expect("nobody panics");
+        let largest = batches.iter().max().expect("batches were written");
+        assert!(*largest < BATCH_BYTES + VALUE_BYTES, "{largest} bytes at once");
+        assert!(batches.len() >= 128 * VALUE_BYTES / (BATCH_BYTES + VALUE_BYTES));
+    }
+
+    #[test]
+    fn a_place_within_an_entry_keeps_its_bytes() {
+        let engine = MemoryEngine::new(COLUMN_FAMILIES.len());
+        let view = engine.view(ViewKind::Latest);
+        let mut overlay = Overlay::new(view.as_ref(), COLUMN_FAMILIES.len());
+        let place = Place { entry: LogPosition { index: 6, term: 0x0102 }, run: 3, commands: 300 };
+        put_within(&mut overlay, place);
+        let stored = overlay.get(STATE, b"\0\0\0\x01raft/within").expect("memory does not fail").expect("it is there");
+        assert_eq!(&stored[..], b"\0\0\0\0\0\0\0\x06\0\0\0\0\0\0\x01\x02\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\x01\x2c");
+        assert_eq!(read_within(&overlay).expect("good data"), Some(place));
+    }
+
+    /// Three runs on `k`, of which the second leaves `abc` and reads on the way.
+    fn three_runs() -> [Vec<Request>; 3] {
+        let append = |text: &[u8]| request(&[b"append", b"k", text]);
+        [vec![append(b"a")], vec![request(&[b"get", b"k"]), append(b"b"), request(&[b"get", b"k"]), append(b"c")], vec![append(b"d")]]
+    }
+
+    fn track(machine: &mut StateMachine, runs: &[Vec<Request>]) {
+        for (sequence, requests) in (1..).zip(runs) {
+            machine.track(TrackedRun { id: RunId(sequence), sequence, requests: requests.clone() });
+        }
+    }
+
+    /// An engine that a crash left in the second of `three_runs`, behind its first command.
+    fn cut_within(entry: &Entry) -> Arc<MemoryEngine> {
+        for kept in 1.. {
+            let engine = Arc::new(MemoryEngine::new(COLUMN_FAMILIES.len()));
+            founded(engine.as_ref());
+            let mut machine = StateMachine::open(engine.clone(), 1, 1).expect("good data").with_batch_bytes(1);
+            machine.apply(&mut VecDeque::from([entry.clone()])).expect("good entry");
+            if kept > engine.unsynced() {
+                break;
+            }
+            engine.crash(kept);
+            let place = read_within(engine.view(ViewKind::Latest).as_ref()).expect("good data");
+            if place.is_some_and(|place| (place.run, place.commands) == (1, 1)) {
+                return engine;
+            }
+        }
+        panic!("no batch ended behind the first command of the second run");
+    }
+
+    #[test]
+    fn an_entry_that_a_crash_cut_is_completed_after_the_restart() {
+        let runs = three_runs();
+        let entry = entry_of_runs(&runs.each_ref().map(Vec::as_slice));
+        let engine = cut_within(&entry);
+        let mut machine = StateMachine::open(engine, 1, 2).expect("good data");
+        assert_eq!((machine.applied().position, value(&machine, b"k")), (INITIAL_POSITION, Some("ab".into())));
+        machine.apply(&mut VecDeque::from([entry])).expect("good entry");
+        assert_eq!(value(&machine, b"k"), Some("abcd".into()));
+        assert_eq!(read_within(machine.engine.view(ViewKind::Latest).as_ref()).expect("good data"), None);
+    }
+
+    #[test]
+    fn an_entry_of_which_a_snapshot_has_a_part_is_completed_and_its_later_runs_are_answered() {
+        let runs = three_runs();
+        let entry = entry_of_runs(&runs.each_ref().map(Vec::as_slice));
+        let source = cut_within(&entry);
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let files = source.export(source.view(ViewKind::Snapshot).as_ref(), &group_range(GROUP), dir.path()).expect("a sound directory");
+        let mut machine = machine();
+        track(&mut machine, &runs);
+        machine.engine.import(&group_range(GROUP), &files).expect("good files");
+        machine.load().expect("good data");
+        machine.apply(&mut VecDeque::from([entry])).expect("good entry");
+        assert_eq!(value(&machine, b"k"), Some("abcd".into()));
+        let expected = [Err(RequestError::Unknown), Err(RequestError::Unknown), Ok(vec![Reply::Integer(4)])];
+        assert_eq!(machine.take_replies(), (1..).map(RunId).zip(expected).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn batches_that_end_within_an_entry_lose_no_reply() {
+        let runs = three_runs();
+        let mut machine = machine().with_batch_bytes(1);
+        track(&mut machine, &runs);
+        machine.apply(&mut VecDeque::from([entry_of_runs(&runs.each_ref().map(Vec::as_slice))])).expect("good entry");
+        let second = vec![Reply::Bulk("a".into()), Reply::Integer(2), Reply::Bulk("ab".into()), Reply::Integer(3)];
+        let expected = [vec![Reply::Integer(1)], second, vec![Reply::Integer(4)]];
+        assert_eq!(machine.take_replies(), (1..).map(RunId).zip(expected.map(Ok)).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_part_of_another_entry_is_never_completed() {
+        let runs = three_runs();
+        let entry = entry_of_runs(&runs.each_ref().map(Vec::as_slice));
+        let mut machine = StateMachine::open(cut_within(&entry), 1, 2).expect("good data");
+        let halt = machine.apply(&mut VecDeque::from([Entry { term: entry.term + 1, ..entry }]));
+        assert!(matches!(halt, Err(Halt::Engine(EngineError::Corruption(_)))), "{halt:?}");
     }
 
     /// An entry without runs.
