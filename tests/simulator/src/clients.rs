@@ -90,7 +90,7 @@ impl Clients {
 
     /// A client asks something of its machine. False if nothing runs there.
     pub fn ask(&mut self, client: usize, machine: &mut Machine, now: Now, ns: u64, plan: &Plan, random: &mut SmallRng) -> bool {
-        let question = if plan.has_several && client % plan.clients == 0 {
+        let question = if is_for_several(client, plan) {
             Question::Several(now.mono_ms / KEYS_LAST_MS, self.several(now, random))
         } else if random.random_bool(0.1) {
             Question::Triple(key(now, 1 + 2 * random.random_range(0..plan.keys / 2)))
@@ -116,7 +116,7 @@ impl Clients {
 
     /// How long a client waits before its next question, in us.
     pub fn pause_us(&self, client: usize, plan: &Plan, random: &mut SmallRng) -> u64 {
-        let longest_ms = if plan.has_several && client % plan.clients == 0 { SEVERAL_EVERY_MS } else { plan.think_ms };
+        let longest_ms = if is_for_several(client, plan) { SEVERAL_EVERY_MS } else { plan.think_ms };
         random.random_range(0..=longest_ms * 1_000)
     }
 
@@ -264,6 +264,11 @@ impl Clients {
         keys.dedup();
         keys
     }
+}
+
+/// Whether a client, the first of its machine, sends commands on several keys.
+fn is_for_several(client: usize, plan: &Plan) -> bool {
+    plan.has_several && client.is_multiple_of(plan.clients)
 }
 
 fn key(now: Now, number: usize) -> Bytes {
