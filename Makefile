@@ -26,7 +26,7 @@ help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: prepare ## Build the optimised binary: target/release/redraft
-	cargo build --locked --release --workspace --bins
+	cargo build --locked --release --workspace --exclude redraft-simulator --bins
 	$(call link_binary,release)
 	@echo "built target/release/redraft"
 
