@@ -74,6 +74,12 @@ impl HighWater {
         self.file.sync_data().map_err(|error| unsynced(&error))
     }
 
+    /// What the file holds, or will once it is written back.
+    #[must_use]
+    pub fn mark(&self) -> Mark {
+        self.mark
+    }
+
     /// The log is about to be cut to `position`: a higher bound must not survive that, so this one is durable when it returns.
     /// # Errors
     /// Those of writing and syncing the file.

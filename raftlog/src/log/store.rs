@@ -168,7 +168,7 @@ impl LogStore {
         if index > last {
             return Err(LogError::Damaged(format!("it ends at {last}, but the index known to be durable is {index}")));
         }
-        // Terms rise with what replaces an entry; what was truncated since is applied.
+        // Before an entry is replaced the mark is lowered; what was truncated since is applied.
         if let Some(found) = self.term_at(index).filter(|found| *found < term) {
             return Err(LogError::Damaged(format!("entry {index} has term {found}, but one of term {term} was durable")));
         }

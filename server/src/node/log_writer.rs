@@ -74,7 +74,7 @@ pub fn store(engine: &dyn Engine, high_water: &mut HighWater, tasks: &[LogTask])
         }
     }
     let io = |error: std::io::Error| EngineError::Io(error.to_string());
-    if let Some(position) = kept(tasks) {
+    if let Some(position) = kept(tasks, high_water.mark().last.index) {
         high_water.lower(position).map_err(io)?;
     }
     if !batch.changes.is_empty() {
@@ -87,12 +87,14 @@ pub fn store(engine: &dyn Engine, high_water: &mut HighWater, tasks: &[LogTask])
     high_water.raise(durable, vote.filter(|_| must_sync)).map_err(io)
 }
 
-/// Where the log still ends at least if a crash comes before tasks that cut it are carried out, or in their middle; none if none of them
-/// cuts. What they write may be lost, whether it replaces something or not.
+/// Where the log still ends at least if a crash comes before tasks that replace or drop entries up to the marked index are carried out, or
+/// in their middle; none if they only add. What they write may be lost, and an entry in a replaced one's place may have a lower term than
+/// that (Raft paper, figure 8), also where as many entries come as go.
 #[must_use]
-pub fn kept(tasks: &[LogTask]) -> Option<LogPosition> {
+pub fn kept(tasks: &[LogTask], marked: u64) -> Option<LogPosition> {
     let persists = || tasks.iter().filter_map(|task| if let LogTask::Persist(persist) = task { Some(persist) } else { None });
-    if !persists().any(|persist| persist.stale_to > 0 || persist.reset.is_some()) {
+    let replaces = |persist: &Persist| persist.entries.first().is_some_and(|first| first.index <= marked);
+    if !persists().any(|persist| replaces(persist) || persist.reset.is_some()) {
         return None;
     }
     // The term of the entry before is not at hand.
@@ -129,21 +131,54 @@ mod tests {
     }
 
     #[test]
-    fn the_mark_of_a_log_that_is_cut_lies_before_all_that_is_written_with_it() {
-        let persist = |indexes: std::ops::RangeInclusive<u64>, stale_to| {
+    fn the_mark_lies_before_all_that_is_written_with_a_replaced_entry() {
+        let persist = |indexes: std::ops::RangeInclusive<u64>| {
             let entries = indexes.map(|index| Entry { index, term: 3, ..Entry::default() }).collect();
-            Persist { entries, stale_to, ..Persist::default() }
+            Persist { entries, ..Persist::default() }
         };
-        let check = |persists: Vec<Persist>, expected: Option<u64>| {
+        let check = |persists: Vec<Persist>, marked: u64, expected: Option<u64>| {
             let tasks: Vec<_> = persists.into_iter().map(LogTask::Persist).collect();
-            assert_eq!(kept(&tasks).map(|position| position.index), expected);
+            assert_eq!(kept(&tasks, marked).map(|position| position.index), expected);
         };
-        check(vec![persist(96..=120, 0)], None);
-        check(vec![persist(91..=95, 100)], Some(90));
-        check(vec![persist(91..=95, 100), persist(96..=120, 0)], Some(90));
-        check(vec![persist(90..=100, 0), persist(96..=97, 100)], Some(89));
+        check(vec![persist(96..=120)], 95, None);
+        check(vec![persist(91..=95)], 100, Some(90));
+        check(vec![persist(91..=95), persist(96..=120)], 100, Some(90));
+        check(vec![persist(90..=100), persist(96..=97)], 95, Some(89));
+        check(vec![persist(90..=100), persist(96..=97)], 89, None);
         let reset = Some(LogPosition { index: 70, term: 2 });
-        check(vec![Persist { reset, ..persist(71..=75, 0) }], Some(70));
-        assert!(kept(&[LogTask::Truncate(1, LogPosition { index: 9, term: 1 })]).is_none());
+        check(vec![Persist { reset, ..persist(71..=75) }], 60, Some(70));
+        assert!(kept(&[LogTask::Truncate(1, LogPosition { index: 9, term: 1 })], 9).is_none());
+    }
+
+    #[test]
+    fn an_entry_replaced_by_one_of_a_lower_term_is_no_damage_after_a_crash() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let path = dir.path().join("high-water");
+        let engine = std::sync::Arc::new(MemoryEngine::new(LOG_COLUMN_FAMILIES.len()));
+        let mut batch = WriteBatch::default();
+        raftlog::log::encode_bootstrap(GROUP, &mut batch);
+        engine.write(&batch).expect("memory does not fail");
+        let (mut high_water, _) = HighWater::open(&path).expect("open");
+        high_water.begin(Mark::default()).expect("write");
+        let persist = |index: u64, term: u64| {
+            let hard_state = Some(HardState { term: 7, vote: 1, commit: 5, ..HardState::default() });
+            LogTask::Persist(Persist {
+                entries: vec![Entry { index, term, ..Entry::default() }],
+                hard_state,
+                must_sync: true,
+                ..Persist::default()
+            })
+        };
+        store(engine.as_ref(), &mut high_water, &[persist(6, 7)]).expect("memory does not fail");
+        // Made durable as a start does it.
+        high_water.begin(Mark { last: LogPosition { index: 6, term: 7 }, term: 7, vote: 1 }).expect("write");
+        // As many come as go; the power fails after the sync, and what the file got since then is lost.
+        let after_sync = kept(&[persist(6, 6)], high_water.mark().last.index).expect("something is replaced");
+        store(engine.as_ref(), &mut high_water, &[persist(6, 6)]).expect("memory does not fail");
+        high_water.lower(after_sync).expect("write");
+        let Found::Mark(mark) = HighWater::open(&path).expect("open").1 else { panic!("there is a mark") };
+        let configuration = raft::eraftpb::ConfState { voters: vec![1], ..Default::default() };
+        let applied = LogPosition { index: 5, term: 5 };
+        assert!(raftlog::log::LogStore::open(engine, GROUP, applied, configuration, Some(mark)).is_ok());
     }
 }

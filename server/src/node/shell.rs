@@ -16,7 +16,7 @@ use protobuf::Message as _;
 use raft::eraftpb::{ConfChangeV2, Entry, HardState, Message, MessageType, Snapshot};
 use raftlog::engine::{Engine, EngineError, ViewKind};
 use raftlog::group::{Group, GroupConfig};
-use raftlog::log::{LogError, LogPosition, LogStore, Mark, Persist};
+use raftlog::log::{HighWater, LogError, LogPosition, LogStore, Mark, Persist};
 use raftlog::message::{Body, Difference, Frame, GroupDigest, Part, VerifyResult};
 use tokio::sync::oneshot;
 
@@ -342,10 +342,7 @@ pub fn start(
 
     let SnapshotContents { position, configuration } = read_snapshot_contents(data.view(ViewKind::Latest).as_ref())?;
     let store = LogStore::open(Arc::clone(&log), GROUP, position, configuration, mark)?;
-    // What was found is what counts from now on, also where there was no mark.
-    let (last, HardState { term, vote, .. }) = (store.last_position(), store.hard_state());
-    let begun = high_water.begin(Mark { last, term: *term, vote: *vote });
-    begun.map_err(|error| EngineError::Io(format!("high-water: {error}")))?;
+    begin_mark(&mut high_water, &store)?;
     // Local reads are answered when everything is applied that was known to be committed before the restart.
     let serve_from = store.hard_state().commit;
     let tick = config.election_timeout / ELECTION_TICKS;
@@ -445,6 +442,15 @@ pub fn start(
     spawn("apply", move || worker.run());
     spawn("core", move || shell.run());
     Ok(NodeHandle::new(events, shared))
+}
+
+/// What is found in the log at a start counts from then on, also where there was no mark.
+/// # Errors
+/// `Io`, as the engine's.
+pub fn begin_mark(high_water: &mut HighWater, store: &LogStore) -> Result<(), EngineError> {
+    let (last, HardState { term, vote, .. }) = (store.last_position(), store.hard_state());
+    let begun = high_water.begin(Mark { last, term: *term, vote: *vote });
+    begun.map_err(|error| EngineError::Io(format!("high-water: {error}")))
 }
 
 pub(super) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) {
