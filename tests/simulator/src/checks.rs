@@ -33,6 +33,8 @@ struct Seen {
 /// The history of all nodes, as far as the checks need it.
 #[derive(Default)]
 pub struct Checks {
+    /// Whether nothing is checked: what is left are the clients, and the end of the run.
+    pub are_off: bool,
     /// Who leads a term.
     leaders: BTreeMap<u64, u64>,
     /// Contents of the entry at an index and term, and the term of the one before it where that is known.
@@ -40,10 +42,10 @@ pub struct Checks {
     /// Term and contents of the committed entry at an index.
     committed: BTreeMap<u64, (u64, u64)>,
     seen: BTreeMap<usize, Seen>,
-    /// The highest term in which a node has spoken.
-    spoken: BTreeMap<u64, u64>,
-    /// Whom a node has voted for in a term.
-    votes: BTreeMap<(u64, u64), u64>,
+    /// The highest term in which a node of this id and incarnation has spoken.
+    spoken: BTreeMap<(u64, u64), u64>,
+    /// Whom it has voted for in a term.
+    votes: BTreeMap<(u64, u64, u64), u64>,
     /// Terms that had a leader.
     pub elections: u64,
 }
@@ -57,6 +59,9 @@ fn contents(entry: &Entry) -> u64 {
 impl Checks {
     /// Log matching: an index and a term name one entry, with one predecessor.
     pub fn logged(&mut self, entries: &[Entry]) -> Checked {
+        if self.are_off {
+            return Ok(());
+        }
         let mut before = None;
         for entry in entries {
             let (known, known_before) = self.logged.entry((entry.index, entry.term)).or_insert((contents(entry), before));
@@ -71,6 +76,9 @@ impl Checks {
 
     /// State machine safety: all nodes apply the same entry at an index.
     pub fn committed(&mut self, node: u64, entries: &[Entry]) -> Checked {
+        if self.are_off {
+            return Ok(());
+        }
         for entry in entries {
             let this = (entry.term, contents(entry));
             let known = *self.committed.entry(entry.index).or_insert(this);
@@ -85,19 +93,19 @@ impl Checks {
     }
 
     /// A node speaks in terms that do not fall, and gives one vote in each.
-    pub fn spoken(&mut self, message: &Message) -> Checked {
+    pub fn spoken(&mut self, incarnation: u64, message: &Message) -> Checked {
         let kind = message.get_msg_type();
-        if matches!(kind, MessageType::MsgRequestPreVote | MessageType::MsgRequestPreVoteResponse) {
+        if self.are_off || matches!(kind, MessageType::MsgRequestPreVote | MessageType::MsgRequestPreVoteResponse) {
             return Ok(());
         }
-        let spoken = self.spoken.entry(message.from).or_default();
+        let spoken = self.spoken.entry((message.from, incarnation)).or_default();
         *spoken = message.term.max(*spoken);
         let vote = match kind {
             MessageType::MsgRequestVoteResponse if !message.reject => message.to,
             MessageType::MsgRequestVote => message.from,
             _ => return Ok(()),
         };
-        let voted = *self.votes.entry((message.from, message.term)).or_insert(vote);
+        let voted = *self.votes.entry((message.from, incarnation, message.term)).or_insert(vote);
         if voted != vote {
             return Err(format!("node {} voted for {voted} and for {vote} in term {}", message.from, message.term));
         }
@@ -106,8 +114,9 @@ impl Checks {
 
     /// What a node says of itself after a step. `home` is the machine of a node, as long as that has its disks.
     pub fn node(&mut self, machine: &Machine, home: impl Fn(u64) -> Option<usize>, machines: &[Machine]) -> Checked {
-        let Some(life) = &machine.life else { return Ok(()) };
+        let Some(life) = machine.life.as_ref().filter(|_| !self.are_off) else { return Ok(()) };
         let (node, group) = (life.identity.node_id, life.core.group());
+        let spoken = self.spoken.get(&(node, life.identity.incarnation)).copied().unwrap_or(0);
         let mut now = Seen {
             era: machine.era,
             term: group.term(),
@@ -122,8 +131,8 @@ impl Checks {
             if now.term < before.term || now.commit < before.commit || now.applied < before.applied {
                 return Err(format!("node {node}: term, commit or applied index has fallen"));
             }
-        } else if now.term < self.spoken.get(&node).copied().unwrap_or(0) {
-            return Err(format!("node {node} comes back in term {}, but has spoken in term {}", now.term, self.spoken[&node]));
+        } else if now.term < spoken {
+            return Err(format!("node {node} comes back in term {}, but has spoken in term {spoken}", now.term));
         }
         if now.commit > group.last_index() {
             return Err(format!("node {node}: the commit index {} is beyond the log's end {}", now.commit, group.last_index()));

@@ -69,7 +69,6 @@ pub struct Clients {
     pub refused: u64,
     /// See `answered`.
     pub unknown: u64,
-    answered_at: BTreeMap<usize, u64>,
 }
 
 impl Clients {
@@ -84,7 +83,6 @@ impl Clients {
             answered: 0,
             refused: 0,
             unknown: 0,
-            answered_at: BTreeMap::new(),
         }
     }
 
@@ -121,7 +119,7 @@ impl Clients {
     }
 
     fn several(&mut self, now: Now, random: &mut SmallRng) -> multi::Command {
-        let mut keys: Vec<Bytes> = (0..SEVERAL_KEYS).map(|number| format!("{}:s{number}", now.mono_ms / KEYS_LAST_MS).into()).collect();
+        let mut keys: Vec<Bytes> = (0..SEVERAL_KEYS).map(|number| several_key(now.mono_ms / KEYS_LAST_MS, number)).collect();
         keys.shuffle(random);
         let last = keys.split_off(2);
         let pairs = |clients: &mut Self| keys.iter().map(|key| (key.clone(), clients.value())).collect();
@@ -177,7 +175,6 @@ impl Clients {
         match result {
             Ok(replies) => {
                 self.answered += 1;
-                self.answered_at.insert(slot, ns);
                 self.remember(asked, replies, ns)?;
             }
             Err(RequestError::Unknown) => self.lose(asked),
@@ -252,9 +249,12 @@ impl Clients {
         self.asked.is_empty()
     }
 
-    /// When a client of this machine had its last answer, in ns.
-    pub fn answered_at(&self, slot: usize) -> u64 {
-        self.answered_at.get(&slot).copied().unwrap_or(0)
+    /// Reads of all keys that are judged together.
+    pub fn last_of_several(&self) -> Vec<Question> {
+        let read = |time: &u64| {
+            Question::Several(*time, multi::Command::MGet((0..SEVERAL_KEYS).map(|number| several_key(*time, number)).collect()))
+        };
+        self.several.keys().map(read).collect()
     }
 
     /// All keys in the history.
@@ -264,6 +264,10 @@ impl Clients {
         keys.dedup();
         keys
     }
+}
+
+fn several_key(time: u64, number: usize) -> Bytes {
+    format!("{time}:s{number}").into()
 }
 
 /// Whether a client, the first of its machine, sends commands on several keys.

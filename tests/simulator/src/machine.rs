@@ -18,6 +18,7 @@ use raftlog::group::{Group, GroupConfig};
 use raftlog::log::{Found, HighWater, LOG_COLUMN_FAMILIES, LogPosition, LogStore, Mark, Persist};
 use raftlog::message::{Body, Frame, GroupDigest};
 use rand::rngs::SmallRng;
+use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use redraft::command::{Handler, codec};
 use redraft::error::RequestError;
@@ -28,7 +29,7 @@ use redraft::node::core::{
     RunId, SnapshotContents, SnapshotId, StateMachine, TrackedRun, raft_frame, read_snapshot_contents,
 };
 use redraft::node::log_writer::{self, LogTask};
-use redraft::node::shell::generate_snapshot;
+use redraft::node::shell::{begin_mark, generate_snapshot};
 use redraft::node::storage::{self, Identity, SnapshotFiles, Storage};
 use redraft::node::{Request, RunResult};
 use resp::Reply;
@@ -179,8 +180,8 @@ pub struct Machine {
     sizes: Sizes,
     bug: Option<Bug>,
     dir: PathBuf,
-    /// The mark that the high-water file holds for certain.
-    synced_mark: Option<Mark>,
+    /// The mark that the high-water file holds for certain, and those written since: any of them may be what a crash leaves.
+    marks: Vec<Mark>,
     configuration_before: Option<Bytes>,
     received: u64,
 }
@@ -200,7 +201,7 @@ impl Machine {
             sizes,
             bug,
             dir: dir.join(slot.to_string()),
-            synced_mark: None,
+            marks: Vec::new(),
             configuration_before: None,
             received: 0,
         };
@@ -218,7 +219,7 @@ impl Machine {
         }
         fs::create_dir_all(&self.dir).expect("the directory is ours");
         self.damaged = false;
-        self.synced_mark = None;
+        self.marks.clear();
         self.configuration_before = None;
     }
 
@@ -283,11 +284,13 @@ impl Machine {
     fn open_life(&mut self, storage: Storage, now: Now, random: &mut SmallRng) -> Result<Life, String> {
         let (identity, boot, mark) = (storage.identity().clone(), storage.boot(), storage.high_water_mark());
         let hints = storage.hints().map_err(|error| error.to_string())?;
-        let (log, data, high_water) = storage.into_parts();
+        let (log, data, mut high_water) = storage.into_parts();
         let text = |error: &dyn std::fmt::Display| error.to_string();
         let SnapshotContents { position, configuration } =
             read_snapshot_contents(data.view(ViewKind::Latest).as_ref()).map_err(|error| text(&error))?;
         let store = LogStore::open(log, GROUP, position, configuration, mark).map_err(|error| text(&error))?;
+        begin_mark(&mut high_water, &store).map_err(|error| text(&error))?;
+        self.marks = vec![high_water.mark()];
         let seed = random.random();
         let group_config = GroupConfig {
             node_id: identity.node_id,
@@ -313,7 +316,6 @@ impl Machine {
             clock_skew_max_ms: self.sizes.clock_skew_max_ms,
             seed,
         };
-        self.synced_mark = mark;
         Ok(Life {
             identity,
             boot,
@@ -363,9 +365,7 @@ impl Machine {
         }
         self.log.crash(random.random_range(0..=self.log.unsynced()));
         self.data.crash(random.random_range(0..=self.data.unsynced()));
-        if random.random_bool(0.5) {
-            self.lose_mark();
-        }
+        self.lose_mark(random);
         if self.bug == Some(Bug::LostConfiguration)
             && let Some(before) = self.configuration_before.take()
         {
@@ -375,11 +375,11 @@ impl Machine {
         }
     }
 
-    /// The high-water file is never synced when the mark rises.
-    fn lose_mark(&self) {
-        if let Some(mark) = self.synced_mark {
+    /// The high-water file is not synced when the mark rises: a crash leaves any state since the last sync.
+    fn lose_mark(&self, random: &mut SmallRng) {
+        if let Some(mark) = self.marks.choose(random) {
             let (mut file, _) = HighWater::open(&self.mark_path()).expect("the directory is ours");
-            file.begin(mark).expect("the directory is ours");
+            file.begin(*mark).expect("the directory is ours");
         }
     }
 
@@ -413,10 +413,13 @@ impl Machine {
 
     /// The log writer's work, and what of the high-water mark is certain after it.
     fn store(&mut self, high_water: &mut HighWater, tasks: &[LogTask]) -> Result<(), EngineError> {
-        if let Some(last) = log_writer::kept(tasks) {
-            self.synced_mark = self.mark().map(|mark| Mark { last, ..mark });
+        let before = high_water.mark();
+        if let Some(last) = log_writer::kept(tasks, before.last.index) {
+            self.marks = vec![Mark { last, ..before }];
         }
-        log_writer::store(self.log.as_ref(), high_water, tasks)
+        let stored = log_writer::store(self.log.as_ref(), high_water, tasks);
+        self.marks.push(high_water.mark());
+        stored
     }
 
     /// Something happens to the core: a turn.
@@ -659,8 +662,10 @@ impl Machine {
         if self.bug == Some(Bug::VoteInMemory) {
             persist.hard_state = persist.hard_state.as_ref().map(planted::without_vote);
         }
-        if self.bug == Some(Bug::EarlyTermMessages) && persist.entries.is_empty() {
-            for message in persist.messages.extract_if(.., |message| message.get_msg_type() != MessageType::MsgSnapshot) {
+        if self.bug == Some(Bug::EarlyVotes) {
+            let is_vote =
+                |message: &mut Message| matches!(message.get_msg_type(), MessageType::MsgRequestVote | MessageType::MsgRequestVoteResponse);
+            for message in persist.messages.extract_if(.., is_vote) {
                 let (to, lane, frame) = raft_frame(&message, life.now.wall_ms);
                 self.out.push(Out::Send(to, lane, frame));
             }

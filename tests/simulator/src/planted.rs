@@ -34,8 +34,8 @@ pub enum Bug {
     LostConfiguration,
     /// One replica applies something that depends on itself.
     NondeterministicApply,
-    /// Messages of a new term leave before the term is durable.
-    EarlyTermMessages,
+    /// Votes leave before they are durable.
+    EarlyVotes,
     /// A log that has lost its tail is taken as it is.
     ShortLogAccepted,
 }
@@ -55,7 +55,7 @@ impl Bug {
         Self::ReusedNodeId,
         Self::LostConfiguration,
         Self::NondeterministicApply,
-        Self::EarlyTermMessages,
+        Self::EarlyVotes,
         Self::ShortLogAccepted,
     ];
 }
