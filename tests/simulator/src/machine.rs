@@ -15,7 +15,7 @@ use raft::eraftpb::{ConfChangeV2, Entry, Message, MessageType, Snapshot};
 use raft::{GetEntriesContext, StateRole};
 use raftlog::engine::{Engine, EngineError, ExportedFile, ViewKind, WriteBatch};
 use raftlog::group::{Group, GroupConfig};
-use raftlog::log::{Found, HighWater, LOG_COLUMN_FAMILIES, LogPosition, LogStore, Mark, Persist};
+use raftlog::log::{HighWater, LOG_COLUMN_FAMILIES, LogPosition, LogStore, Mark, Persist};
 use raftlog::message::{Body, Frame, GroupDigest};
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
@@ -358,7 +358,7 @@ impl Machine {
                 self.log.light_fuse(random.random_range(0..4));
                 drop(self.store(&mut life.high_water, &tasks));
             }
-            if random.random_bool(0.5) {
+            if life.installs() || random.random_bool(0.5) {
                 self.data.light_fuse(random.random_range(0..24));
                 drop(life.apply(&self.data));
             }
@@ -387,19 +387,13 @@ impl Machine {
         self.dir.join("high-water")
     }
 
-    fn mark(&self) -> Option<Mark> {
-        match HighWater::open(&self.mark_path()).expect("the directory is ours").1 {
-            Found::Mark(mark) => Some(mark),
-            Found::Nothing | Found::Damaged => None,
-        }
-    }
-
     /// The disk loses entries that were synced, from the end of the log. False if it has none that nothing but the mark would miss.
     pub fn lose_tail(&mut self, random: &mut SmallRng) -> bool {
         let contents = read_snapshot_contents(self.data.view(ViewKind::Latest).as_ref()).expect("good data");
         let Ok(store) = LogStore::open(self.log.clone(), GROUP, contents.position, contents.configuration, None) else { return false };
         let least = contents.position.index.max(store.hard_state().commit).max(store.first());
-        if least >= store.last() || self.mark().is_none_or(|mark| mark.last.index < store.last()) {
+        let Some(mark) = self.marks.last().copied() else { return false };
+        if least >= store.last() {
             return false;
         }
         let kept = random.random_range(least..store.last());
@@ -407,6 +401,9 @@ impl Machine {
         let mut batch = WriteBatch::default();
         Persist { entries, stale_to: store.last(), ..Persist::default() }.encode(GROUP, &mut batch);
         self.log.write(&batch).and_then(|()| self.log.sync()).expect("memory does not fail");
+        // The mark had reached the disk.
+        let (mut file, _) = HighWater::open(&self.mark_path()).expect("the directory is ours");
+        file.begin(Mark { last: store.last_position(), ..mark }).expect("the directory is ours");
         self.damaged = true;
         true
     }
@@ -868,6 +865,11 @@ impl Life {
             self.runs.remove(&id);
             out.push(Out::RunDone(id, result));
         }
+    }
+
+    /// Whether a snapshot is about to replace the data, which takes its time.
+    pub fn installs(&self) -> bool {
+        self.apply_tasks.iter().any(|task| matches!(task, ApplyTask::Install(..)))
     }
 
     /// What is applied to the data.

@@ -119,7 +119,7 @@ impl Plan {
             partition: rate(0.6, 2.0),
             reset: rate(0.5, 1.0),
             wipe: rate(0.3, 5.0),
-            lost_tail: rate(0.15, 4.0),
+            lost_tail: rate(0.25, 3.0),
             removal: rate(0.3, 5.0),
             transfer: rate(0.4, 2.0),
             clock_step: rate(0.3, 3.0),

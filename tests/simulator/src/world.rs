@@ -21,7 +21,7 @@ use tempfile::TempDir;
 
 use crate::checks::{Checked, Checks, contents_of};
 use crate::clients::{Clients, Question};
-use crate::machine::{Machine, Out, Started, Work, fork};
+use crate::machine::{Life, Machine, Out, Started, Work, fork};
 use crate::plan::{Plan, Rates};
 use crate::planted::Bug;
 use crate::trace::Trace;
@@ -454,6 +454,7 @@ impl World {
                     Work::Turn => self.random.random_range(5..200),
                     Work::LogWrite => self.random.random_range(5..100),
                     Work::LogSync => slow * self.random.random_range(50..=self.plan.sync_ms * 1_000),
+                    Work::Apply if self.machines[slot].life.as_ref().is_some_and(Life::installs) => self.random.random_range(500..500_000),
                     Work::Apply => slow * self.random.random_range(10..500),
                     Work::DataSync(_) => slow * self.random.random_range(1_000..100_000),
                     Work::Generate(..) => slow * self.random.random_range(100..50_000),
@@ -949,7 +950,7 @@ impl World {
         }
     }
 
-    fn lives(&self) -> impl Iterator<Item = &crate::machine::Life> {
+    fn lives(&self) -> impl Iterator<Item = &Life> {
         self.machines.iter().filter_map(|machine| machine.life.as_ref())
     }
 

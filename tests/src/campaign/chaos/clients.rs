@@ -279,10 +279,10 @@ impl Worker {
         }
     }
 
-    /// A text that nobody else writes.
+    /// A text that nobody else writes, in the form that the checker can make use of.
     fn text(&mut self) -> Bytes {
         self.written += 1;
-        Bytes::from(format!("[{}:{}]", self.number, self.written))
+        Bytes::from(format!("<{:03}:{:07}>", self.number, self.written))
     }
 
     /// A number that nobody else writes, and far from those that increments make of others.
