@@ -21,8 +21,8 @@ use redraft_tests::linearizability::Limits;
 use plan::Plan;
 use planted::Bug;
 pub use trace::Trace;
-pub use world::Counts;
 use world::World;
+pub use world::{Counts, Fault};
 
 /// A run that is over.
 pub struct Finished {

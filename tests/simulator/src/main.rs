@@ -9,7 +9,10 @@ use std::time::Instant;
 
 use clap::Parser;
 use redraft_simulator::planted::Bug;
-use redraft_simulator::{Counts, Finished, Trace, run};
+use redraft_simulator::{Counts, Fault, Finished, Trace, run};
+
+/// In so many seeds every fault has to happen.
+const SEEDS_FOR_ALL_FAULTS: u64 = 300;
 
 /// Simulates clusters with faults and checks what they do.
 #[derive(Parser)]
@@ -56,6 +59,10 @@ fn main() -> ExitCode {
     for (seed, finished) in &outcome.failed {
         report(*seed, finished);
     }
+    if outcome.is_missing_a_fault() {
+        println!("a fault never happened");
+        return ExitCode::FAILURE;
+    }
     if outcome.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -82,12 +89,18 @@ impl Outcome {
     fn summary(&self) -> String {
         let Counts { events, elections, snapshots, faults, joins, comparisons, answered, refused, unknown } = self.counts;
         format!(
-            "{} seeds in {:.0} s, {} failed: {events} events, {faults} faults, {elections} terms with a leader, {snapshots} snapshots, {joins} joins, {comparisons} comparisons; \
-             requests: {answered} answered, {refused} refused, {unknown} of unknown outcome",
+            "{} seeds in {:.0} s, {} failed: {events} events, {elections} terms with a leader, {snapshots} snapshots, {joins} joins, {comparisons} comparisons; \
+             requests: {answered} answered, {refused} refused, {unknown} of unknown outcome\nfaults: {}",
             self.seeds,
             self.seconds,
-            self.failed.len()
+            self.failed.len(),
+            Fault::ALL.iter().zip(faults).map(|(fault, count)| format!("{count} {fault:?}")).collect::<Vec<_>>().join(", ")
         )
+    }
+
+    /// Whether enough seeds went by and a fault never happened: then they have proved less than they should.
+    fn is_missing_a_fault(&self) -> bool {
+        self.seeds >= SEEDS_FOR_ALL_FAULTS && self.counts.faults.contains(&0)
     }
 }
 

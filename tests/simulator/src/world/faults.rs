@@ -1,0 +1,173 @@
+//! What the plan's faults do. Those that cannot be mended by waiting happen only while everything else is well, so that a majority of the
+//! voters keeps its disks.
+
+use super::*;
+
+impl World {
+    /// Whether a machine can be lost for good now: everything else is well and will be so without it.
+    fn may_lose(&self, slot: Option<usize>) -> bool {
+        let Some(leader) = self.machines.iter().find(|machine| machine.leads()) else { return false };
+        let group = leader.life.as_ref().expect("it leads").core.group();
+        let configuration = group.configuration();
+        let is_whole = |node: &u64| self.homes.get(node).is_some_and(|home| !self.is_down(*home));
+        self.now_ms() >= self.permanent_at_ms + PERMANENT_EVERY_MS
+            && group.can_serve_reads()
+            && !group.has_pending_change()
+            && configuration.voters_outgoing.is_empty()
+            && configuration.voters.iter().all(is_whole)
+            && self.machines.iter().all(|machine| machine.life.as_ref().is_none_or(|life| life.core.group().term() <= group.term()))
+            && slot.is_none_or(|slot| {
+                let rest = configuration.voters.iter().filter(|node| self.homes.get(node) != Some(&slot)).count();
+                rest > configuration.voters.len() / 2
+            })
+    }
+
+    fn any_machine(&mut self) -> usize {
+        self.random.random_range(0..self.machines.len())
+    }
+
+    /// Lets a fault happen, where it can, and counts it.
+    pub(super) fn fault(&mut self, fault: Fault) -> Checked {
+        let slot = self.any_machine();
+        self.trace.note(self.now_us, slot, format_args!("fault: {fault:?}"));
+        if self.happens(fault, slot)? {
+            self.counts.faults[fault as usize] += 1;
+        }
+        Ok(())
+    }
+
+    /// Whether anything came of it.
+    fn happens(&mut self, fault: Fault, slot: usize) -> Result<bool, String> {
+        Ok(match fault {
+            Fault::Crash => self.crash(slot),
+            Fault::CrashAll => (0..self.machines.len()).filter(|slot| self.crash(*slot)).count() > 1,
+            Fault::Pause => {
+                let us = self.random.random_range(10_000..3_000_000);
+                self.conditions[slot].paused_until_us = self.now_us + us;
+                !self.is_down(slot)
+            }
+            Fault::Partition => self.partition(),
+            Fault::Reset => {
+                let other = self.any_machine();
+                let was_up = self.connections.get(&(slot, other, Lane::Append as u8)).is_some_and(|connection| connection.is_up);
+                self.disconnect(slot, other);
+                was_up
+            }
+            Fault::Wipe => self.may_lose(Some(slot)) && self.wipe(slot),
+            Fault::LostTail => self.may_lose(Some(slot)) && !self.is_down(slot) && self.lose_tail(slot),
+            Fault::Removal => self.may_lose(None) && self.remove_a_member()?,
+            Fault::Transfer => {
+                let voters = self.machines[slot].life.as_ref().map(|life| life.core.group().configuration().voters).unwrap_or_default();
+                let leads = self.machines[slot].leads();
+                match voters.choose(&mut self.random).copied() {
+                    Some(to) => {
+                        self.administer(slot, AdminRequest::Transfer(to))?;
+                        leads && self.homes.get(&to) != Some(&slot)
+                    }
+                    None => false,
+                }
+            }
+            Fault::ClockStep => {
+                let step = self.random.random_range(-self.plan.step_ms..=self.plan.step_ms);
+                let condition = &mut self.conditions[slot];
+                let before = condition.offset_ms;
+                condition.offset_ms = if before.abs() > self.plan.skew_ms { 0 } else { before + step };
+                condition.offset_ms != before
+            }
+            Fault::Verify => {
+                self.serial += 1;
+                let (id, now) = (RequestId(self.serial), self.now(slot));
+                self.machines[slot].event(now, |core| core.verify(id));
+                self.drain(slot)?;
+                !self.is_down(slot)
+            }
+            Fault::Slowness => {
+                self.conditions[slot].is_slow = !self.conditions[slot].is_slow;
+                true
+            }
+        })
+    }
+
+    fn crash(&mut self, slot: usize) -> bool {
+        let is_up = !self.is_down(slot);
+        if is_up {
+            self.down(slot);
+            let us = self.random.random_range(10_000..3_000_000);
+            self.plan_in(us, Event::Start(slot));
+        }
+        is_up
+    }
+
+    fn lose_tail(&mut self, slot: usize) -> bool {
+        self.down(slot);
+        let mut random = fork(&mut self.random);
+        let is_lost = self.machines[slot].lose_tail(&mut random);
+        if is_lost {
+            self.permanent_at_ms = self.now_ms();
+            self.homes.retain(|_, home| *home != slot);
+        }
+        self.plan_in(200_000, Event::Start(slot));
+        is_lost
+    }
+
+    /// Cuts some machines off from the others, or one direction of one link.
+    fn partition(&mut self) -> bool {
+        let machines = self.machines.len();
+        let is_one_way = self.random.random_bool(0.3);
+        let side: Vec<bool> = (0..machines).map(|_| self.random.random_bool(0.5)).collect();
+        let until_us = self.now_us + self.random.random_range(50_000..5_000_000);
+        let mut is_any = false;
+        for from in 0..machines {
+            for to in (0..machines).filter(|to| side[from] != side[*to]) {
+                if (!is_one_way || side[from]) && !self.cuts.contains_key(&(from, to)) {
+                    self.cuts.insert((from, to), until_us);
+                    self.plan_at(until_us, Event::Mend(from, to));
+                    is_any = true;
+                }
+            }
+        }
+        is_any
+    }
+
+    /// A link is whole again: what was held back comes through, unless the connection has broken meanwhile.
+    pub(super) fn mend(&mut self, from: usize, to: usize) {
+        if self.cuts.remove(&(from, to)).is_some() && self.random.random_bool(0.4) {
+            self.disconnect(from, to);
+        }
+    }
+
+    fn wipe(&mut self, slot: usize) -> bool {
+        let node = self.machines[slot].life.as_ref().map(|life| (life.identity.node_id, life.members.clone()));
+        self.permanent_at_ms = self.now_ms();
+        self.down(slot);
+        self.homes.retain(|_, home| *home != slot);
+        self.machines[slot].wipe();
+        if let (Some(Bug::ReusedNodeId), Some((node_id, members))) = (self.bug, node) {
+            let incarnation = self.random.random();
+            self.machines[slot].impersonate(&members, node_id, incarnation);
+        }
+        let us = self.random.random_range(10_000..1_000_000);
+        self.plan_in(us, Event::Start(slot));
+        true
+    }
+
+    fn remove_a_member(&mut self) -> Result<bool, String> {
+        let Some(leader) = self.machines.iter().position(Machine::leads) else { return Ok(false) };
+        let life = self.machines[leader].life.as_ref().expect("it leads");
+        let voters = life.core.group().configuration().voters.len();
+        let ids: Vec<u64> = life.members.members.iter().map(|member| member.node_id).collect();
+        let Some(node) = ids.choose(&mut self.random).copied().filter(|_| voters > 2) else { return Ok(false) };
+        self.permanent_at_ms = self.now_ms();
+        self.administer(leader, AdminRequest::Remove(node))?;
+        Ok(true)
+    }
+
+    fn administer(&mut self, slot: usize, request: AdminRequest) -> Checked {
+        self.serial += 1;
+        let id = RequestId(self.serial);
+        let now = self.now(slot);
+        self.trace.note(self.now_us, slot, format_args!("asked to {request:?}"));
+        self.machines[slot].event(now, |core| core.admin(id, request));
+        self.drain(slot)
+    }
+}

@@ -1,0 +1,105 @@
+//! Machines that start, join, go down and are removed.
+
+use super::*;
+
+impl World {
+    pub(super) fn start(&mut self, slot: usize) -> Checked {
+        if self.machines[slot].life.is_some() || self.machines[slot].blank.is_some() {
+            return Ok(());
+        }
+        let mut random = fork(&mut self.random);
+        let now = self.now(slot);
+        let started = self.machines[slot].start(now, &mut random);
+        self.started(slot, started)
+    }
+
+    fn started(&mut self, slot: usize, started: Started) -> Checked {
+        match started {
+            Started::Running if self.machines[slot].damaged && self.bug.is_none() => {
+                Err(format!("machine {slot} runs on a log that has lost its end"))
+            }
+            Started::Running => {
+                let life = self.machines[slot].life.as_ref().expect("it runs");
+                let node = life.identity.node_id;
+                self.trace.note(self.now_us, slot, format_args!("starts as node {node}, boot {}", life.boot));
+                self.homes.insert(node, slot);
+                self.drain(slot)
+            }
+            Started::Blank => {
+                self.trace.note(self.now_us, slot, format_args!("starts blank"));
+                let era = self.machines[slot].era;
+                self.plan_in(10_000, Event::AskToJoin(slot, era, None));
+                Ok(())
+            }
+            Started::Refused(reason) if self.machines[slot].damaged => {
+                self.trace.note(self.now_us, slot, format_args!("refuses to start: {reason}"));
+                self.homes.retain(|_, home| *home != slot);
+                self.plan_in(500_000, Event::Rejoin(slot));
+                Ok(())
+            }
+            Started::Refused(reason) => Err(format!("machine {slot} refuses to start: {reason}")),
+        }
+    }
+
+    pub(super) fn ask_to_join(&mut self, slot: usize, era: u64, of: Option<usize>) -> Checked {
+        let incarnation = self.machines[slot].blank.as_ref().map(|storage| storage.identity().incarnation);
+        let Some(incarnation) = incarnation.filter(|_| self.machines[slot].era == era) else { return Ok(()) };
+        self.plan_in(JOIN_EVERY_MS * 1_000, Event::AskToJoin(slot, era, None));
+        let others: Vec<usize> = (0..self.machines.len()).filter(|other| *other != slot).collect();
+        let Some(asked) = of.or_else(|| others.choose(&mut self.random).copied()) else { return Ok(()) };
+        if self.is_cut(slot, asked) || self.is_cut(asked, slot) || self.is_paused(asked).is_some() || self.machines[asked].life.is_none() {
+            return Ok(());
+        }
+        self.serial += 1;
+        let id = RequestId(self.serial);
+        self.joins.insert((asked, id), (slot, era));
+        let member = Member { node_id: 0, incarnation, addresses: addresses(slot), level: LEVEL };
+        let now = self.now(asked);
+        self.machines[asked].event(now, |core| core.join(id, Some(CLUSTER), member));
+        self.drain(asked)
+    }
+
+    pub(super) fn join_answered(&mut self, slot: usize, era: u64, answer: JoinAnswer) -> Checked {
+        if self.machines[slot].era != era || self.machines[slot].blank.is_none() {
+            return Ok(());
+        }
+        match answer {
+            JoinAnswer::Joined { node_id, members } => {
+                self.counts.joins += 1;
+                let now = self.now(slot);
+                let mut random = fork(&mut self.random);
+                let started = self.machines[slot].joined(&members, node_id, now, &mut random);
+                self.started(slot, started)
+            }
+            JoinAnswer::Leader(address) => self.ask_to_join(slot, era, slot_of(&address)),
+            JoinAnswer::Wait => Ok(()),
+            JoinAnswer::Refused(reason) => Err(format!("machine {slot} may not join: {reason}")),
+        }
+    }
+
+    pub(super) fn down(&mut self, slot: usize) {
+        let mut random = fork(&mut self.random);
+        self.machines[slot].crash(&mut random);
+        for other in 0..self.machines.len() {
+            self.disconnect(slot, other);
+        }
+        self.joins.retain(|(at, _), _| *at != slot);
+        self.conditions[slot].paused_until_us = 0;
+        for client in self.clients.machine_down(slot) {
+            self.client_goes_on(Some(client));
+        }
+    }
+
+    /// A node has learned that it was removed: it stops, and comes back as a new one.
+    pub(super) fn removed(&mut self, slot: usize) {
+        self.trace.note(self.now_us, slot, format_args!("was removed"));
+        self.down(slot);
+        self.homes.retain(|_, home| *home != slot);
+        let us = self.random.random_range(100_000..2_000_000);
+        self.plan_in(us, Event::Rejoin(slot));
+    }
+
+    pub(super) fn is_down(&self, slot: usize) -> bool {
+        self.machines[slot].life.is_none()
+    }
+}

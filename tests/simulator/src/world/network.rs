@@ -1,0 +1,187 @@
+//! The network: who may connect to whom, what arrives when, and what a break or a cut does to it.
+//! Frames of a connection keep their order, unless the plan has loss, duplication or overtaking on Raft's lanes. A cut holds back what is
+//! under way; a break loses it.
+
+use super::*;
+
+impl World {
+    fn peer_id(&self, at: usize, of: usize) -> Option<u64> {
+        let members = &self.machines[at].life.as_ref()?.members;
+        // A replaced member and its successor may share an address for a moment; the later one counts.
+        members.members.iter().rev().find(|member| member.addresses.peer == address(of)).map(|member| member.node_id)
+    }
+
+    pub(super) fn is_cut(&self, from: usize, to: usize) -> bool {
+        self.cuts.contains_key(&(from, to))
+    }
+
+    pub(super) fn connect(&mut self, from: usize, to: usize) -> Checked {
+        let is_down = LANES.iter().any(|lane| !self.connections.entry((from, to, *lane as u8)).or_default().is_up);
+        if !is_down || self.is_cut(from, to) || self.is_cut(to, from) || self.is_paused(from).is_some() || self.is_paused(to).is_some() {
+            return Ok(());
+        }
+        let Some(peer) = self.peer_id(from, to) else { return Ok(()) };
+        let Some(node) = self.machines[from].life.as_ref().map(|life| life.identity.node_id) else { return Ok(()) };
+        if self.machines[to].life.as_ref().is_none_or(|life| life.identity.node_id != peer) {
+            return Ok(());
+        }
+        for (judge, judged) in [(to, from), (from, to)] {
+            match self.admits(judge, judged) {
+                Admission::Welcome => {}
+                Admission::Refused => return Ok(()),
+                Admission::Removed => {
+                    self.removed(judged);
+                    return Ok(());
+                }
+            }
+        }
+        self.trace.note(self.now_us, from, format_args!("node {node} connects to node {peer}"));
+        for lane in LANES {
+            let connection = self.connections.entry((from, to, lane as u8)).or_default();
+            if !connection.is_up {
+                connection.is_up = true;
+                connection.epoch += 1;
+                connection.last_us = self.now_us;
+                let now = self.now(from);
+                self.machines[from].lane_up(now, peer, lane);
+                self.drain(from)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The rules of the gate: table, incarnation, boot and nonce, on record before anything is let in.
+    fn admits(&self, judge: usize, judged: usize) -> Admission {
+        let (Some(host), Some(guest)) = (&self.machines[judge].life, &self.machines[judged].life) else { return Admission::Refused };
+        let node_id = guest.identity.node_id;
+        if host.members.removed.contains(&node_id) {
+            return Admission::Removed;
+        }
+        let Some(member) = host.members.get(node_id) else { return Admission::Refused };
+        if self.bug == Some(Bug::ReusedNodeId) {
+            return Admission::Welcome;
+        }
+        if member.incarnation != guest.identity.incarnation {
+            return Admission::Refused;
+        }
+        let mut record: PeerProcesses = read_peers(self.machines[judge].log.as_ref()).expect("memory does not fail");
+        let presented = PeerProcess { node_id, boot: guest.boot, nonce: guest.nonce };
+        match record.processes.iter_mut().find(|known| known.node_id == node_id) {
+            Some(known) if presented.boot < known.boot => return Admission::Refused,
+            Some(known) if presented.boot == known.boot && presented.nonce != known.nonce => return Admission::Refused,
+            Some(known) if *known == presented => return Admission::Welcome,
+            Some(known) => *known = presented,
+            None => record.processes.push(presented),
+        }
+        persist_peers(self.machines[judge].log.as_ref(), &record).expect("memory does not fail");
+        Admission::Welcome
+    }
+
+    pub(super) fn send(&mut self, from: usize, peer: u64, lane: Lane, frame: Frame) -> Checked {
+        if let Some(Body::Raft(bytes)) = &frame.body {
+            let message = Message::parse_from_bytes(bytes).map_err(|error| format!("a frame cannot be read: {error}"))?;
+            let incarnation = self.machines[from].life.as_ref().map_or(0, |life| life.identity.incarnation);
+            self.checks.spoken(incarnation, &message)?;
+        }
+        let to = self.machines[from].life.as_ref().and_then(|life| slot_of(&life.members.get(peer)?.addresses.peer));
+        let connection = to.and_then(|to| self.connections.get(&(from, to, lane as u8)).copied()).filter(|connection| connection.is_up);
+        let (Some(to), Some(connection)) = (to, connection) else {
+            if let Some(life) = &mut self.machines[from].life {
+                match lane {
+                    Lane::Append => life.core.unreachable(peer),
+                    Lane::Forward => life.core.forward_dropped(),
+                    Lane::Control => {}
+                }
+            }
+            return Ok(());
+        };
+        let is_rafts = lane != Lane::Forward;
+        let mut copies = 1;
+        if is_rafts && self.random.random_bool(self.plan.loss) && !self.is_healing {
+            copies = 0;
+        } else if is_rafts && self.random.random_bool(self.plan.duplication) && !self.is_healing {
+            copies = 2;
+        }
+        for _ in 0..copies {
+            let mut at_us = self.now_us + self.random.random_range(50..=self.plan.delay_ms * 1_000);
+            if is_rafts && self.random.random_bool(self.plan.reordering) && !self.is_healing {
+                at_us += self.random.random_range(0..10 * self.plan.delay_ms * 1_000);
+            } else {
+                at_us = at_us.max(connection.last_us);
+                self.connections.entry((from, to, lane as u8)).or_default().last_us = at_us;
+            }
+            self.plan_at(at_us, Event::Deliver { from, to, lane, epoch: connection.epoch, frame: Box::new(frame.clone()) });
+        }
+        Ok(())
+    }
+
+    pub(super) fn deliver(&mut self, from: usize, to: usize, lane: Lane, epoch: u64, frame: Box<Frame>) -> Checked {
+        if self.connections.get(&(from, to, lane as u8)).is_none_or(|connection| connection.epoch != epoch || !connection.is_up) {
+            return Ok(());
+        }
+        if let Some(until) = self.cuts.get(&(from, to)).copied() {
+            self.plan_at(until, Event::Deliver { from, to, lane, epoch, frame });
+            return Ok(());
+        }
+        let sender = self.machines[from].life.as_ref().map(|life| life.identity.node_id);
+        let Some(sender) = sender.filter(|sender| self.machines[to].life.as_ref().is_some_and(|life| life.members.get(*sender).is_some()))
+        else {
+            self.disconnect(from, to);
+            return Ok(());
+        };
+        self.trace.frame(self.now_us, from, to, &frame);
+        let now = self.now(to);
+        self.machines[to].frame(now, sender, *frame);
+        self.drain(to)
+    }
+
+    pub(super) fn disconnect(&mut self, one: usize, other: usize) {
+        for (from, to) in [(one, other), (other, one)] {
+            for lane in LANES {
+                let connection = self.connections.entry((from, to, lane as u8)).or_default();
+                connection.is_up = false;
+                connection.epoch += 1;
+            }
+        }
+    }
+
+    pub(super) fn stream(&mut self, from: usize, id: SnapshotId, message: Message, files: &redraft::node::storage::SnapshotFiles) {
+        let era = self.machines[from].era;
+        let read = |file: &ExportedFile| (file.clone(), std::fs::read(&file.path).expect("the directory is ours"));
+        let contents: Vec<_> = files.files.iter().map(read).collect();
+        std::fs::remove_dir_all(&files.dir).expect("the directory is ours");
+        let to = self.machines[from].life.as_ref().and_then(|life| slot_of(&life.members.get(message.to)?.addresses.peer));
+        let to = to.filter(|to| self.connections.get(&(from, *to, Lane::Control as u8)).is_some_and(|connection| connection.is_up));
+        let is_broken = self.random.random_bool(self.plan.broken_snapshots) && !self.is_healing;
+        let us = self.random.random_range(1_000..300_000);
+        let target = to.unwrap_or(from);
+        let to_era = self.machines[target].era;
+        let is_whole = to.is_some() && !is_broken;
+        let stream = Stream { from: (from, era), to: (target, to_era), id, message, files: contents, is_whole };
+        self.plan_in(us, Event::Streamed(Box::new(stream)));
+    }
+
+    pub(super) fn streamed(&mut self, Stream { from: (from, era), to: (to, to_era), id, message, files, is_whole }: Stream) -> Checked {
+        let receiver = self.machines[to].life.as_ref().map(|life| life.identity.node_id);
+        let arrives = is_whole && !self.is_cut(from, to) && self.machines[to].era == to_era && receiver == Some(message.to) && from != to;
+        if arrives {
+            self.counts.snapshots += 1;
+            self.trace.note(self.now_us, to, format_args!("a snapshot at {} arrives", message.get_snapshot().get_metadata().index));
+            let now = self.now(to);
+            self.machines[to].snapshot_received(now, message, &files);
+            self.drain(to)?;
+        }
+        if self.machines[from].era == era {
+            let now = self.now(from);
+            self.machines[from].event(now, |core| core.snapshot_sent(id, if arrives { Ok(()) } else { Err(()) }));
+            self.drain(from)?;
+        }
+        Ok(())
+    }
+}
+
+enum Admission {
+    Welcome,
+    Refused,
+    Removed,
+}
