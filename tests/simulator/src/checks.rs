@@ -39,8 +39,8 @@ pub struct Checks {
     leaders: BTreeMap<u64, u64>,
     /// Contents of the entry at an index and term, and the term of the one before it where that is known.
     logged: BTreeMap<(u64, u64), (u64, Option<u64>)>,
-    /// Term and contents of the committed entry at an index.
-    committed: BTreeMap<u64, (u64, u64)>,
+    /// Term and contents of the committed entry at an index, and a term in which it was committed already: an entry may be older than that.
+    committed: BTreeMap<u64, (u64, u64, u64)>,
     seen: BTreeMap<usize, Seen>,
     /// The highest term in which a node of this id and incarnation has spoken.
     spoken: BTreeMap<(u64, u64), u64>,
@@ -75,14 +75,15 @@ impl Checks {
     }
 
     /// State machine safety: all nodes apply the same entry at an index.
-    pub fn committed(&mut self, node: u64, entries: &[Entry]) -> Checked {
+    pub fn committed(&mut self, node: u64, in_term: u64, entries: &[Entry]) -> Checked {
         if self.are_off {
             return Ok(());
         }
         for entry in entries {
             let this = (entry.term, contents(entry));
-            let known = *self.committed.entry(entry.index).or_insert(this);
-            if known != this {
+            let known = self.committed.entry(entry.index).or_insert((this.0, this.1, in_term));
+            known.2 = known.2.min(in_term);
+            if (known.0, known.1) != this {
                 return Err(format!(
                     "state machine safety: at index {} node {node} applies an entry of term {}, others one of term {}",
                     entry.index, entry.term, known.0
@@ -160,8 +161,8 @@ impl Checks {
             return Err(format!("election safety: nodes {leader} and {node} lead in term {term}"));
         }
         let log = machine.life.as_ref().expect("it leads").core.group().log();
-        for (index, (of, _)) in self.committed.iter().rev().take(50) {
-            if *index >= log.first() && *of < term && log.term_at(*index) != Some(*of) {
+        for (index, (of, _, in_term)) in self.committed.iter().rev().take(50) {
+            if *index >= log.first() && *in_term < term && log.term_at(*index) != Some(*of) {
                 return Err(format!("leader completeness: node {node} leads in term {term} without the entry at {index} of term {of}"));
             }
         }

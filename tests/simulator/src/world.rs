@@ -501,8 +501,9 @@ impl World {
             }
             Out::AdminDone(result) => self.trace.note(self.now_us, slot, format_args!("administered: {result:?}")),
             Out::Committed(entries) => {
-                let node = self.machines[slot].life.as_ref().map_or(0, |life| life.identity.node_id);
-                self.checks.committed(node, &entries)?;
+                let (node, term) =
+                    self.machines[slot].life.as_ref().map_or((0, 0), |life| (life.identity.node_id, life.core.group().term()));
+                self.checks.committed(node, term, &entries)?;
             }
             Out::Logged(entries) => self.checks.logged(&entries)?,
             Out::Compared(result) => {
