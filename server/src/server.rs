@@ -383,19 +383,16 @@ async fn watch_data(node: NodeHandle) {
     }
 }
 
-/// Tells the leader this node's addresses and level until the table has them.
+/// Tells the leader this node's addresses and level. Who does not lead goes on doing so when the table has them, for the table that comes
+/// back: the leader may have become a member after this node's own table, which then lets it in as little as any stranger.
 async fn announce(node: NodeHandle, peers: Arc<Peers>, present: Member) {
     let mut interval = tokio::time::interval(ANNOUNCE_INTERVAL);
     loop {
         interval.tick().await;
-        let known = peers.members().get(present.node_id).cloned();
-        if known.as_ref() == Some(&present) {
-            continue;
-        }
-        if node.status().role == Role::Leader {
-            node.join(None, present.clone()).await;
-        } else {
+        if node.status().role != Role::Leader {
             peers.announce(&node, &present).await;
+        } else if peers.members().get(present.node_id) != Some(&present) {
+            node.join(None, present.clone()).await;
         }
     }
 }
@@ -431,7 +428,7 @@ impl Peers {
                 answer => answer,
             };
             match answer {
-                Ok(JoinAnswer::Joined { .. }) => return,
+                Ok(JoinAnswer::Joined { members, .. }) => return self.set_members(&members),
                 Ok(JoinAnswer::Leader(_) | JoinAnswer::Wait) => {}
                 Ok(JoinAnswer::Refused(reason)) => tracing::warn!(reason, "the cluster does not take this node's addresses"),
                 Err(error) => tracing::debug!(address, %error, "cannot tell this node's addresses"),
@@ -450,7 +447,13 @@ impl Network for Peers {
     }
 
     fn set_members(&self, members: &Members) {
-        *self.members.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(members.clone());
+        let mut newest = self.members.write().unwrap_or_else(PoisonError::into_inner);
+        // Apply may be behind what another member has told.
+        if members.is_older_than(&newest) {
+            return;
+        }
+        *newest = Arc::new(members.clone());
+        drop(newest);
         self.gate.set_members(members);
         let others = members.members.iter().filter(|member| member.node_id != self.node_id);
         self.network.set_peers(&others.map(|member| (member.node_id, member.addresses.peer.clone())).collect::<Vec<_>>());

@@ -76,7 +76,7 @@ fn handshakes() -> Vec<Seed> {
     let sealed = Sealed { body: hello.encode_to_vec().into(), salt: vec![5; 32].into(), proof: vec![6; 32].into() };
     let welcome = HelloOutcome::Welcome(Welcome { incarnation: 1, boot: 2, nonce: 3, level: LEVEL });
     let refused = Refused { reason: Reason::OldBoot.into(), detail: "boot 4 was seen".into() };
-    let join = JoinRequest { cluster_id: String::new(), incarnation: 8, addresses: addresses(), level: LEVEL };
+    let join = JoinRequest { cluster_id: String::new(), incarnation: 8, addresses: addresses(), level: LEVEL, node_id: 0 };
     let members = Members::initial("c".into(), LEVEL, [(77, addresses()), (78, addresses())]);
     let chunk = SnapshotChunk { file: 1, offset: 300, crc32: 7, data: Bytes::from_static(b"data") };
     let frame = Frame { group: 1, wall_ms: 5, body: Some(Body::Raft(raft_message())) };

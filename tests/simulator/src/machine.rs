@@ -134,8 +134,10 @@ pub struct Life {
     pub nonce: u64,
     /// The decisions.
     pub core: Core,
-    /// The members, or hints as long as there is no table.
+    /// The newest table of members that the node has heard of.
     pub members: Arc<Members>,
+    /// The table in its data, as of the last turn.
+    table: Arc<Members>,
     machine: StateMachine,
     high_water: HighWater,
     log_tasks: Vec<LogTask>,
@@ -305,7 +307,8 @@ impl Machine {
         let machine = StateMachine::open(data, identity.node_id, boot).map_err(|error| text(&error))?;
         let mut machine = machine.with_batch_bytes(self.sizes.batch_bytes);
         let applied = machine.take_applied();
-        let members = if applied.members.members.is_empty() { Arc::new(hints) } else { Arc::clone(&applied.members) };
+        let table = Arc::clone(&applied.members);
+        let members = if table.members.is_empty() { Arc::new(hints) } else { Arc::clone(&table) };
         let core_config = CoreConfig {
             node_id: identity.node_id,
             boot,
@@ -322,6 +325,7 @@ impl Machine {
             nonce: random.random(),
             core: Core::new(core_config, group, applied, now),
             members,
+            table,
             machine,
             high_water,
             log_tasks: Vec::new(),
@@ -762,9 +766,10 @@ impl Life {
         self.finished.persisted = finished.persisted;
         if let Some(applied) = finished.applied {
             self.core.applied(applied);
-            if !Arc::ptr_eq(&self.members, &self.core.applied_state().members) {
-                self.members = Arc::clone(&self.core.applied_state().members);
-                if self.members.removed.contains(&self.identity.node_id) {
+            if !Arc::ptr_eq(&self.table, &self.core.applied_state().members) {
+                self.table = Arc::clone(&self.core.applied_state().members);
+                self.hear_of(Arc::clone(&self.table));
+                if self.table.removed.contains(&self.identity.node_id) {
                     out.push(Out::Removed);
                 }
             }
@@ -792,6 +797,13 @@ impl Life {
         if let Some((entry, digest)) = finished.digest {
             self.core.digest_begun(entry);
             self.core.digested(entry, digest);
+        }
+    }
+
+    /// A table of members, from its own data or from another member.
+    pub fn hear_of(&mut self, members: Arc<Members>) {
+        if !members.is_older_than(&self.members) {
+            self.members = members;
         }
     }
 

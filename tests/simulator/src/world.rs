@@ -10,6 +10,7 @@ mod network;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
+use std::sync::Arc;
 
 use protobuf::Message as _;
 use raft::eraftpb::Message;
@@ -19,7 +20,7 @@ use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use redraft::node::core::{Addresses, AdminRequest, JoinAnswer, LEVEL, Lane, Member, Members, Now, RequestId, SnapshotId};
-use redraft::node::storage::{persist_peers, read_peers};
+use redraft::node::storage::{Identity, persist_peers, read_peers};
 use redraft::node::{PeerProcess, PeerProcesses};
 use redraft_tests::linearizability::Command;
 use tempfile::TempDir;
@@ -38,6 +39,8 @@ const EPOCH_MS: u64 = 1_700_000_000_000;
 const CONNECT_EVERY_MS: u64 = 100;
 /// A blank machine asks to join so often, in ms.
 const JOIN_EVERY_MS: u64 = 300;
+/// A node that does not lead asks for the newest table so often, in ms.
+const ANNOUNCE_EVERY_MS: u64 = 2_000;
 /// What cannot be mended by waiting happens to one machine at a time, and then not for so long, in ms.
 const PERMANENT_EVERY_MS: u64 = 3_000;
 /// Within so long after the last fault everything must be well again, in ms.
@@ -52,6 +55,7 @@ enum Event {
     Streamed(Box<Stream>),
     AskToJoin(usize, u64, Option<usize>),
     JoinAnswered(usize, u64, Box<JoinAnswer>),
+    Announce(usize, u64),
     Client(usize),
     Fault(Fault),
     Start(usize),
@@ -403,7 +407,7 @@ impl World {
 
     fn happen(&mut self, event: Event) -> Checked {
         let at = match &event {
-            Event::Work(slot, ..) | Event::AskToJoin(slot, ..) | Event::JoinAnswered(slot, ..) => Some(*slot),
+            Event::Work(slot, ..) | Event::AskToJoin(slot, ..) | Event::JoinAnswered(slot, ..) | Event::Announce(slot, ..) => Some(*slot),
             Event::Deliver { to, .. } => Some(*to),
             Event::Streamed(stream) => Some(stream.to.0),
             Event::Connect(..) | Event::Client(_) | Event::Fault(_) | Event::Start(_) | Event::Rejoin(_) | Event::Mend(..) => None,
@@ -429,6 +433,7 @@ impl World {
             Event::Streamed(stream) => self.streamed(*stream)?,
             Event::AskToJoin(slot, era, of) => self.ask_to_join(slot, era, of)?,
             Event::JoinAnswered(slot, era, answer) => self.join_answered(slot, era, *answer)?,
+            Event::Announce(slot, era) => self.announce(slot, era, None)?,
             Event::Client(client) => self.client(client)?,
             Event::Fault(fault) => {
                 if !self.is_healing {

@@ -107,8 +107,8 @@ impl PeerClient {
         }
     }
 
-    /// Asks the node at a peer address for membership in its cluster, which must be `cluster_id` if that is given. The id in `node` is
-    /// ignored.
+    /// Asks the node at a peer address for membership in its cluster, which must be `cluster_id` if that is given; or, as a member, whose
+    /// id is in `node` then, to take over its addresses.
     /// # Errors
     /// No answer, or none that can be believed: the node may have become a member, and finds out by asking again.
     pub async fn join(&self, address: &str, cluster_id: Option<&str>, node: &Member) -> Result<JoinAnswer, CallError> {
@@ -117,6 +117,7 @@ impl PeerClient {
             incarnation: node.incarnation,
             addresses: node.addresses.clone(),
             level: node.level,
+            node_id: node.node_id,
         };
         match self.call(address, Ask::Join(request), PATIENT_CALL_DEADLINE).await? {
             Answer::Joined(Joined { node_id, members }) => Ok(JoinAnswer::Joined { node_id, members }),

@@ -290,13 +290,13 @@ impl DoorKeeper {
         }
     }
 
-    async fn join(&self, JoinRequest { cluster_id, incarnation, addresses, level }: JoinRequest) -> Answer {
+    async fn join(&self, JoinRequest { cluster_id, incarnation, addresses, level, node_id }: JoinRequest) -> Answer {
         let Some(own) = self.inner.gate.identity() else { return Answer::Wait(Nothing {}) };
         if !cluster_id.is_empty() && cluster_id != own.cluster_id {
             return Answer::Refused(format!("this is cluster {}, not {cluster_id}", own.cluster_id));
         }
         let cluster_id = Some(cluster_id).filter(|id| !id.is_empty());
-        let node = Member { node_id: 0, incarnation, addresses, level };
+        let node = Member { node_id, incarnation, addresses, level };
         match self.ask_node(|reply| PeerEvent::Join { cluster_id, node, reply }).await {
             Some(JoinAnswer::Joined { node_id, members }) => Answer::Joined(Joined { node_id, members }),
             Some(JoinAnswer::Leader(address)) => Answer::Leader(address),

@@ -226,6 +226,9 @@ pub struct JoinRequest {
     /// Highest feature level its binary supports.
     #[prost(uint32, tag = "4")]
     pub level: u32,
+    /// Its id, if it is a member already and tells its addresses; 0 for a joiner.
+    #[prost(uint64, tag = "5")]
+    pub node_id: u64,
 }
 
 /// The answer to a call.

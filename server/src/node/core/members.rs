@@ -114,6 +114,12 @@ impl Members {
         self.members.iter().find(|member| member.node_id == node_id)
     }
 
+    /// Whether another table of this cluster says more of who came and who went. Addresses may differ either way.
+    #[must_use]
+    pub fn is_older_than(&self, other: &Self) -> bool {
+        (self.next_id, self.removed.len()) < (other.next_id, other.removed.len())
+    }
+
     /// The member with an incarnation.
     #[must_use]
     pub fn by_incarnation(&self, incarnation: u64) -> Option<&Member> {
@@ -167,6 +173,12 @@ mod tests {
         members.apply(&Change::Register(node(7, "b")));
         assert_eq!(members.by_incarnation(7).map(|member| member.node_id), Some(3));
         assert_eq!(members.removed, [2]);
+        let before = members.clone();
+        members.apply(&Change::Register(node(8, "d")));
+        assert!(before.is_older_than(&members) && !members.is_older_than(&before));
+        let registered = members.clone();
+        members.apply(&Change::Remove(Ids { ids: vec![4] }));
+        assert!(registered.is_older_than(&members) && !members.is_older_than(&members));
         members.apply(&Change::Level(3));
         members.apply(&Change::Level(2));
         assert_eq!(members.level, 3);

@@ -74,7 +74,7 @@ impl Membership {
 }
 
 impl Core {
-    /// A node asks to become a member, or tells its new addresses or level. The id in `node` is ignored.
+    /// A node asks to become a member, or, when `node` has an id, a member tells its addresses and level.
     pub fn join(&mut self, id: RequestId, cluster_id: Option<&str>, node: Member) {
         let give_up_at_ms = self.now.mono_ms + REQUEST_PATIENCE_MS;
         // A member without data does not know its own cluster yet.
@@ -91,6 +91,11 @@ impl Core {
         }
         if !self.group.is_leader() {
             return self.effects.push(Effect::AnswerJoin(id, self.where_the_leader_is()));
+        }
+        if node.node_id != 0 && self.applied.members.get(node.node_id).is_none() {
+            // It would be registered as a new one, under an id that nobody uses.
+            let text = format!("node {} is no member any more", node.node_id);
+            return self.effects.push(Effect::AnswerJoin(id, JoinAnswer::Refused(text)));
         }
         self.membership.joins.push(Pending { id, ask: node, give_up_at_ms });
         self.answer_members();

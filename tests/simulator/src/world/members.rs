@@ -23,6 +23,8 @@ impl World {
                 let node = life.identity.node_id;
                 self.trace.note(self.now_us, slot, format_args!("starts as node {node}, boot {}", life.boot));
                 self.homes.insert(node, slot);
+                let era = self.machines[slot].era;
+                self.plan_in(ANNOUNCE_EVERY_MS * 1_000, Event::Announce(slot, era));
                 self.drain(slot)
             }
             Started::Blank => {
@@ -47,21 +49,56 @@ impl World {
         self.plan_in(JOIN_EVERY_MS * 1_000, Event::AskToJoin(slot, era, None));
         let others: Vec<usize> = (0..self.machines.len()).filter(|other| *other != slot).collect();
         let Some(asked) = of.or_else(|| others.choose(&mut self.random).copied()) else { return Ok(()) };
-        if self.is_cut(slot, asked) || self.is_cut(asked, slot) || self.is_paused(asked).is_some() || self.machines[asked].life.is_none() {
+        if !self.reaches(slot, asked) {
             return Ok(());
         }
+        let member = Member { node_id: 0, incarnation, addresses: addresses(slot), level: LEVEL };
+        self.ask(slot, era, asked, Some(CLUSTER), member)
+    }
+
+    /// A node that does not lead asks a member that it knows for the newest table.
+    pub(super) fn announce(&mut self, slot: usize, era: u64, of: Option<usize>) -> Checked {
+        let Some(life) = self.machines[slot].life.as_ref().filter(|_| self.machines[slot].era == era) else { return Ok(()) };
+        let Identity { node_id, incarnation, .. } = life.identity;
+        let member = Member { node_id, incarnation, addresses: addresses(slot), level: LEVEL };
+        let known: Vec<usize> = life.members.members.iter().filter_map(|member| slot_of(&member.addresses.peer)).collect();
+        let leads = self.machines[slot].leads();
+        if of.is_none() {
+            self.plan_in(ANNOUNCE_EVERY_MS * 1_000, Event::Announce(slot, era));
+        }
+        let Some(asked) = of.or_else(|| known.choose(&mut self.random).copied()).filter(|asked| *asked != slot) else { return Ok(()) };
+        if leads || !self.reaches(slot, asked) {
+            return Ok(());
+        }
+        self.ask(slot, era, asked, None, member)
+    }
+
+    fn reaches(&mut self, slot: usize, other: usize) -> bool {
+        !self.is_cut(slot, other) && !self.is_cut(other, slot) && self.is_paused(other).is_none() && self.machines[other].life.is_some()
+    }
+
+    fn ask(&mut self, slot: usize, era: u64, asked: usize, cluster: Option<&str>, member: Member) -> Checked {
         self.serial += 1;
         let id = RequestId(self.serial);
         self.joins.insert((asked, id), (slot, era));
-        let member = Member { node_id: 0, incarnation, addresses: addresses(slot), level: LEVEL };
         let now = self.now(asked);
-        self.machines[asked].event(now, |core| core.join(id, Some(CLUSTER), member));
+        self.machines[asked].event(now, |core| core.join(id, cluster, member));
         self.drain(asked)
     }
 
     pub(super) fn join_answered(&mut self, slot: usize, era: u64, answer: JoinAnswer) -> Checked {
-        if self.machines[slot].era != era || self.machines[slot].blank.is_none() {
+        if self.machines[slot].era != era {
             return Ok(());
+        }
+        if let Some(life) = &mut self.machines[slot].life {
+            return match answer {
+                JoinAnswer::Joined { members, .. } => {
+                    life.hear_of(Arc::new(members));
+                    Ok(())
+                }
+                JoinAnswer::Leader(address) => self.announce(slot, era, slot_of(&address)),
+                JoinAnswer::Wait | JoinAnswer::Refused(_) => Ok(()),
+            };
         }
         match answer {
             JoinAnswer::Joined { node_id, members } => {
