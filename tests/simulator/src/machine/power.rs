@@ -1,0 +1,78 @@
+//! What a loss of power, and a disk that loses what was synced, leave of a machine.
+
+use super::*;
+
+impl Machine {
+    /// Takes the power away. What the workers were about to do may be done in part, and each disk loses a suffix of what was not synced.
+    pub fn crash(&mut self, random: &mut SmallRng) {
+        self.era += 1;
+        self.out.clear();
+        self.blank = None;
+        if let Some(mut life) = self.life.take() {
+            if random.random_bool(0.5)
+                && let Some(tasks) = life.log_busy.take()
+            {
+                self.log.light_fuse(random.random_range(0..4));
+                drop(self.store(&mut life.high_water, &tasks));
+            }
+            if life.installs() || random.random_bool(0.5) {
+                self.data.light_fuse(random.random_range(0..24));
+                drop(life.apply(&self.data));
+            }
+        }
+        self.log.crash(random.random_range(0..=self.log.unsynced()));
+        self.data.crash(random.random_range(0..=self.data.unsynced()));
+        self.lose_mark(random);
+        if self.bug == Some(Bug::LostConfiguration)
+            && let Some(before) = self.configuration_before.take()
+        {
+            let mut batch = WriteBatch::default();
+            batch.put(STATE, state_key(GROUP, "raft/configuration"), before);
+            self.data.write(&batch).expect("memory does not fail");
+        }
+    }
+
+    /// The high-water file is not synced when the mark rises: a crash leaves any state since the last sync.
+    fn lose_mark(&self, random: &mut SmallRng) {
+        if let Some(mark) = self.marks.choose(random) {
+            let (mut file, _) = HighWater::open(&self.mark_path()).expect("the directory is ours");
+            file.begin(*mark).expect("the directory is ours");
+        }
+    }
+
+    pub(super) fn mark_path(&self) -> PathBuf {
+        self.dir.join("high-water")
+    }
+
+    /// The disk loses entries that were synced, from the end of the log. False if it has none that nothing but the mark would miss.
+    pub fn lose_tail(&mut self, random: &mut SmallRng) -> bool {
+        let contents = read_snapshot_contents(self.data.view(ViewKind::Latest).as_ref()).expect("good data");
+        let Ok(store) = LogStore::open(self.log.clone(), GROUP, contents.position, contents.configuration, None) else { return false };
+        let least = contents.position.index.max(store.hard_state().commit).max(store.first());
+        let Some(mark) = self.marks.last().copied() else { return false };
+        if least >= store.last() {
+            return false;
+        }
+        let kept = random.random_range(least..store.last());
+        let Ok(entries) = store.entries(kept, kept + 1, None, GetEntriesContext::empty(false)) else { return false };
+        let mut batch = WriteBatch::default();
+        Persist { entries, stale_to: store.last(), ..Persist::default() }.encode(GROUP, &mut batch);
+        self.log.write(&batch).and_then(|()| self.log.sync()).expect("memory does not fail");
+        // The mark had reached the disk.
+        let (mut file, _) = HighWater::open(&self.mark_path()).expect("the directory is ours");
+        file.begin(Mark { last: store.last_position(), ..mark }).expect("the directory is ours");
+        self.damaged = true;
+        true
+    }
+
+    /// The log writer's work, and what of the high-water mark is certain after it.
+    pub(super) fn store(&mut self, high_water: &mut HighWater, tasks: &[LogTask]) -> Result<(), EngineError> {
+        let before = high_water.mark();
+        if let Some(last) = log_writer::kept(tasks, before.last.index) {
+            self.marks = vec![Mark { last, ..before }];
+        }
+        let stored = log_writer::store(self.log.as_ref(), high_water, tasks);
+        self.marks.push(high_water.mark());
+        stored
+    }
+}
