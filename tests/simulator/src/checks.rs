@@ -189,6 +189,7 @@ impl Checks {
         let holds = |machine: &Machine| {
             machine.log.durable_view().get(*cf, key).is_ok_and(|stored| stored.as_ref() == Some(value))
                 || read_snapshot_contents(machine.data.durable_view().as_ref()).is_ok_and(|contents| contents.position.index >= commit)
+                || machine.durable_installation().is_some_and(|index| index >= commit)
         };
         for voters in [&configuration.voters, &configuration.voters_outgoing] {
             // A voter that has lost its disk may have had the entry.

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use raft::Storage as _;
 use raft::eraftpb::{ConfChangeV2, Entry, Message, MessageType, Snapshot};
 use raft::{GetEntriesContext, StateRole};
-use raftlog::engine::{Engine, EngineError, ExportedFile, ViewKind, WriteBatch};
+use raftlog::engine::{Cf, Engine, EngineError, ExportedFile, ViewKind, WriteBatch};
 use raftlog::group::{Group, GroupConfig};
 use raftlog::log::{HighWater, LOG_COLUMN_FAMILIES, LogPosition, LogStore, Mark, Persist};
 use raftlog::message::{Body, Frame, GroupDigest};
@@ -28,6 +28,8 @@ use redraft::command::{Handler, codec};
 use redraft::error::RequestError;
 use redraft::keyspace::digest::digest;
 use redraft::keyspace::{GroupId, KeyspaceState, ReadContext, ReadError, Reader, STATE, UnixMillis, state_key};
+use redraft::net::peer::wire::{SnapshotChunk, SnapshotHeader};
+use redraft::net::peer::{ReceivedSnapshot, Transfer};
 use redraft::node::core::{
     Applied, COLUMN_FAMILIES, Core, CoreConfig, Effect, GROUP, Halt, JoinAnswer, Lane, Members, NewRun, Now, Reached, ReadId, RequestId,
     RunId, SnapshotContents, SnapshotId, StateMachine, TrackedRun, raft_frame, read_snapshot_contents,
@@ -35,10 +37,11 @@ use redraft::node::core::{
 use redraft::node::log_writer::{self, LogTask};
 use redraft::node::shell::{begin_mark, generate_snapshot};
 use redraft::node::storage::{self, Identity, SnapshotFiles, Storage};
-use redraft::node::{Request, RunResult};
+use redraft::node::{PeerProcess, Request, RunResult};
 use resp::Reply;
+use tokio::sync::mpsc;
 
-use crate::disk::Disk;
+use crate::disk::{Disk, Operation};
 use crate::plan::Sizes;
 use crate::planted::{self, Bug};
 pub use life::Life;
@@ -62,8 +65,10 @@ pub enum Work {
     Apply,
     /// The sync of the data is done; when it began so many batches were unsynced.
     DataSync(usize),
-    /// A snapshot for a member.
+    /// The making of a snapshot for a member begins, with a view of the data.
     Generate(u64, SnapshotId),
+    /// Its files are complete.
+    Generated(SnapshotId),
 }
 
 /// What a node has for the world.
@@ -101,10 +106,11 @@ pub enum Started {
     Running,
     /// It has no identity and asks to join.
     Blank,
+    /// The power failed before it ran.
+    Interrupted,
     /// It refuses to run, for this reason.
     Refused(String),
 }
-
 
 /// One machine.
 pub struct Machine {
@@ -130,7 +136,8 @@ pub struct Machine {
     /// The mark that the high-water file holds for certain, and those written since: any of them may be what a crash leaves.
     marks: Vec<Mark>,
     configuration_before: Option<Bytes>,
-    received: u64,
+    /// The index of the snapshot whose installation began last.
+    installed_index: u64,
 }
 
 impl Machine {
@@ -150,7 +157,7 @@ impl Machine {
             dir: dir.join(slot.to_string()),
             marks: Vec::new(),
             configuration_before: None,
-            received: 0,
+            installed_index: 0,
         };
         machine.wipe();
         machine
@@ -196,11 +203,14 @@ impl Machine {
         if self.bug == Some(Bug::HalfSnapshot) {
             let mut batch = WriteBatch::default();
             batch.delete(STATE, state_key(GroupId(0), "node/install"));
-            self.data.write(&batch).expect("memory does not fail");
+            // The power may be about to fail.
+            drop(self.data.write(&batch));
         }
         match self.open(random.random()) {
+            Err(_) if self.is_dark() => Started::Interrupted,
             Err(reason) => Started::Refused(reason),
             Ok(storage) if storage.identity().node_id == 0 => {
+                self.put_out_fuses();
                 self.blank = Some(storage);
                 Started::Blank
             }
@@ -211,12 +221,24 @@ impl Machine {
     /// A blank machine was told that it is a member.
     pub fn joined(&mut self, members: &Members, node_id: u64, now: Now, random: &mut SmallRng) -> Started {
         let mut storage = self.blank.take().expect("only a blank machine joins");
-        storage.join(members, node_id).expect("memory does not fail");
         self.era += 1;
+        if storage.join(members, node_id).is_err() {
+            return Started::Interrupted;
+        }
         self.live(storage, now, random)
     }
 
+    fn is_dark(&self) -> bool {
+        self.log.is_dark() || self.data.is_dark()
+    }
+
+    fn put_out_fuses(&self) {
+        self.log.put_out_fuse();
+        self.data.put_out_fuse();
+    }
+
     fn live(&mut self, storage: Storage, now: Now, random: &mut SmallRng) -> Started {
+        self.put_out_fuses();
         match self.open_life(storage, now, random) {
             Ok(life) => {
                 self.life = Some(life);
@@ -285,16 +307,17 @@ impl Machine {
             tracked: Vec::new(),
             runs: BTreeMap::new(),
             reads: BTreeMap::new(),
+            generated: BTreeMap::new(),
             outgoing: BTreeMap::new(),
             incoming: Vec::new(),
             installing: None,
+            replacing: None,
             last_id: 0,
             now,
             asked_round: 0,
             seen_persisted: 0,
         })
     }
-
 
     /// Something happens to the core: a turn.
     pub fn event(&mut self, now: Now, happen: impl FnOnce(&mut Core)) {
@@ -367,25 +390,36 @@ impl Machine {
         Some(id)
     }
 
-    /// A snapshot's files have arrived in another machine's directory; they are copied into this one's.
-    pub fn snapshot_received(&mut self, now: Now, message: Message, files: &[(ExportedFile, Vec<u8>)]) {
+    /// Writes what has come of a snapshot to the disk.
+    /// # Errors
+    /// The transfer, when that is not all of it.
+    pub fn receive(&self, from: u64, header: &SnapshotHeader, chunks: &[SnapshotChunk]) -> Result<SnapshotFiles, Box<Transfer>> {
+        let dir = self.dir.join("snapshots");
+        let mut transfer = Box::new(Transfer::new(&dir, from, header.clone()).expect("the header is a snapshot's"));
+        let (sender, mut arrived) = mpsc::channel(chunks.len().max(1));
+        chunks.iter().for_each(|chunk| sender.try_send(chunk.clone()).expect("there is room"));
+        drop(sender);
+        let Ok(ReceivedSnapshot { dir, files, .. }) = transfer.write(&mut arrived, || {}) else { return Err(transfer) };
+        let file = |(cf, path)| ExportedFile { cf: Cf(cf), path, bytes: 0 };
+        Ok(SnapshotFiles { dir, files: files.into_iter().map(file).collect() })
+    }
+
+    /// A snapshot was received completely.
+    pub fn snapshot_received(&mut self, now: Now, message: Message, files: SnapshotFiles) {
         let Some(life) = &mut self.life else { return };
-        self.received += 1;
-        let dir = self.dir.join("snapshots").join(format!("in-{}", self.received));
-        fs::create_dir_all(&dir).expect("the directory is ours");
-        let mut copies = Vec::new();
-        for (file, contents) in files {
-            let path = dir.join(file.path.file_name().expect("an exported file has a name"));
-            fs::write(&path, contents).expect("the directory is ours");
-            copies.push(ExportedFile { path, ..file.clone() });
-        }
         let metadata = message.get_snapshot().get_metadata();
         let position = LogPosition { index: metadata.index, term: metadata.term };
         for (_, unused) in life.incoming.drain(..) {
             remove_dir(&unused.dir);
         }
-        life.incoming.push((position, SnapshotFiles { dir, files: copies }));
+        life.incoming.push((position, files));
         self.event(now, |core| core.snapshot_received(message));
+    }
+
+    /// Index of a snapshot that is being installed: as long as its marker is on the disk, a start finishes that.
+    pub fn durable_installation(&self) -> Option<u64> {
+        let marker = self.data.durable_view().get(STATE, &state_key(GroupId(0), "node/install")).expect("memory does not fail");
+        marker.map(|_| self.installed_index)
     }
 
     /// A step that was left for later.
@@ -415,6 +449,9 @@ impl Machine {
                     panic!("apply on machine {} cannot go on: {halt}", self.slot);
                 }
                 life.publish_replies(&mut self.out);
+                if life.can_go_on() {
+                    life.schedule_apply(&mut self.out);
+                }
                 let finished = &life.finished;
                 if life.core.waits_for_apply() || finished.change.is_some() || finished.installed || finished.digest.is_some() {
                     life.schedule_turn(&mut self.out);
@@ -425,10 +462,19 @@ impl Machine {
                 life.finished.data_synced = true;
                 life.schedule_turn(&mut self.out);
             }
+            // An installation would pull the data away under the view; it waits for the end of this likewise.
+            Work::Generate(..) if life.replaces_data() => self.out.push(Out::Later(work)),
             Work::Generate(to, id) => {
                 let dir = self.dir.join("snapshots").join(format!("out-{to}-{}", id.0));
-                let (snapshot, files) = generate_snapshot(self.data.as_ref(), &dir).expect("memory does not fail");
+                life.generated.insert(id, generate_snapshot(self.data.as_ref(), &dir).expect("memory does not fail"));
+                self.out.push(Out::Later(Work::Generated(id)));
+            }
+            Work::Generated(id) => {
+                let (snapshot, files) = life.generated.remove(&id).expect("it was begun");
                 life.outgoing.insert(id, files);
+                if life.can_go_on() {
+                    life.schedule_apply(&mut self.out);
+                }
                 self.event(now, |core| core.snapshot_generated(id, snapshot));
             }
         }

@@ -7,6 +7,7 @@ mod ending;
 mod faults;
 mod members;
 mod network;
+mod snapshots;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -20,7 +21,7 @@ use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use redraft::node::core::{Addresses, AdminRequest, JoinAnswer, LEVEL, Lane, Member, Members, Now, RequestId, SnapshotId};
-use redraft::node::storage::{Identity, persist_peers, read_peers};
+use redraft::node::storage::{Identity, SnapshotFiles, persist_peers, read_peers};
 use redraft::node::{PeerProcess, PeerProcesses};
 use redraft_tests::linearizability::Command;
 use tempfile::TempDir;
@@ -31,6 +32,7 @@ use crate::machine::{Life, Machine, Out, Started, Work, fork};
 use crate::plan::{Plan, Rates};
 use crate::planted::Bug;
 use crate::trace::Trace;
+use snapshots::{Step, Transfer};
 
 const CLUSTER: &str = "simulated";
 /// Wall time at the beginning, in ms since the Unix epoch.
@@ -52,7 +54,8 @@ enum Event {
     Work(usize, u64, Work),
     Deliver { from: usize, to: usize, lane: Lane, epoch: u64, frame: Box<Frame> },
     Connect(usize, usize),
-    Streamed(Box<Stream>),
+    Transfer(u64, Step),
+    SnapshotReceived(usize, u64, Box<(Message, SnapshotFiles)>),
     AskToJoin(usize, u64, Option<usize>),
     JoinAnswered(usize, u64, Box<JoinAnswer>),
     Announce(usize, u64),
@@ -153,16 +156,6 @@ impl Ord for Planned {
     }
 }
 
-/// A snapshot on its way from one life of a machine to one of another.
-struct Stream {
-    from: (usize, u64),
-    to: (usize, u64),
-    id: SnapshotId,
-    message: Message,
-    files: Vec<(ExportedFile, Vec<u8>)>,
-    is_whole: bool,
-}
-
 /// One direction of one lane between two machines.
 #[derive(Clone, Copy, Default)]
 struct Connection {
@@ -233,6 +226,7 @@ pub struct World {
     /// The machine that is a node.
     homes: BTreeMap<u64, usize>,
     joins: BTreeMap<(usize, RequestId), (usize, u64)>,
+    transfers: BTreeMap<u64, Transfer>,
     clients: Clients,
     checks: Checks,
     counts: Counts,
@@ -283,6 +277,7 @@ impl World {
             cuts: BTreeMap::new(),
             homes: BTreeMap::new(),
             joins: BTreeMap::new(),
+            transfers: BTreeMap::new(),
             clients: Clients::new(&plan),
             checks: Checks::default(),
             counts: Counts::default(),
@@ -401,7 +396,7 @@ impl World {
     }
 
     /// Whether a machine stands still; the event waits until it goes on.
-    fn is_paused(&mut self, slot: usize) -> Option<u64> {
+    fn is_paused(&self, slot: usize) -> Option<u64> {
         Some(self.conditions[slot].paused_until_us).filter(|until| *until > self.now_us)
     }
 
@@ -409,7 +404,8 @@ impl World {
         let at = match &event {
             Event::Work(slot, ..) | Event::AskToJoin(slot, ..) | Event::JoinAnswered(slot, ..) | Event::Announce(slot, ..) => Some(*slot),
             Event::Deliver { to, .. } => Some(*to),
-            Event::Streamed(stream) => Some(stream.to.0),
+            Event::SnapshotReceived(slot, ..) => Some(*slot),
+            Event::Transfer(number, step) => self.transfers.get(number).map(|transfer| transfer.actor(*step)),
             Event::Connect(..) | Event::Client(_) | Event::Fault(_) | Event::Start(_) | Event::Rejoin(_) | Event::Mend(..) => None,
         };
         if let Some(until) = at.and_then(|slot| self.is_paused(slot)) {
@@ -430,7 +426,19 @@ impl World {
                 self.connect(from, to)?;
                 self.plan_in(CONNECT_EVERY_MS * 1_000, Event::Connect(from, to));
             }
-            Event::Streamed(stream) => self.streamed(*stream)?,
+            Event::Transfer(number, step) => self.step(number, step)?,
+            Event::SnapshotReceived(slot, era, received) => {
+                if self.machines[slot].era == era {
+                    self.trace.note(
+                        self.now_us,
+                        slot,
+                        format_args!("a snapshot at {} arrives", received.0.get_snapshot().get_metadata().index),
+                    );
+                    let now = self.now(slot);
+                    self.machines[slot].snapshot_received(now, received.0, received.1);
+                    self.drain(slot)?;
+                }
+            }
             Event::AskToJoin(slot, era, of) => self.ask_to_join(slot, era, of)?,
             Event::JoinAnswered(slot, era, answer) => self.join_answered(slot, era, *answer)?,
             Event::Announce(slot, era) => self.announce(slot, era, None)?,
@@ -478,15 +486,17 @@ impl World {
                     Work::Turn => self.random.random_range(5..200),
                     Work::LogWrite => self.random.random_range(5..100),
                     Work::LogSync => slow * self.random.random_range(50..=self.plan.sync_ms * 1_000),
-                    Work::Apply if self.machines[slot].life.as_ref().is_some_and(Life::installs) => self.random.random_range(500..500_000),
+                    Work::Apply if self.machines[slot].life.as_ref().is_some_and(Life::replaces_data) => {
+                        self.random.random_range(10..8_000)
+                    }
                     Work::Apply => slow * self.random.random_range(10..500),
                     Work::DataSync(_) => slow * self.random.random_range(1_000..100_000),
-                    Work::Generate(..) => slow * self.random.random_range(100..50_000),
+                    Work::Generate(..) | Work::Generated(_) => slow * self.random.random_range(100..25_000),
                 };
                 self.plan_in(us, Event::Work(slot, era, work));
             }
             Out::Send(to, lane, frame) => self.send(slot, to, lane, frame)?,
-            Out::Stream(id, message, files) => self.stream(slot, id, *message, &files),
+            Out::Stream(id, message, files) => self.stream(slot, id, *message, files),
             Out::RunDone(id, result) => {
                 let ns = self.ns();
                 let client = self.clients.run_done(slot, id, &result, ns)?;

@@ -46,7 +46,10 @@ impl Machine {
                 self.configuration_before = view.get(STATE, &state_key(GROUP, "raft/configuration")).expect("memory does not fail");
                 life.task(ApplyTask::Configure(configuration), &mut self.out);
             }
-            Effect::Install(snapshot) => life.install(&snapshot, &mut self.out),
+            Effect::Install(snapshot) => {
+                self.installed_index = snapshot.get_metadata().index;
+                life.install(&snapshot, &mut self.out);
+            }
             Effect::FailRun(id, error) => {
                 life.runs.remove(&id);
                 self.out.push(Out::RunDone(id, Err(error)));

@@ -55,9 +55,13 @@ pub struct Life {
     pub(super) tracked: Vec<TrackedRun>,
     pub(super) runs: BTreeMap<RunId, Sent>,
     pub(super) reads: BTreeMap<ReadId, Vec<Request>>,
+    /// Snapshots that are being made.
+    pub(super) generated: BTreeMap<SnapshotId, (Snapshot, SnapshotFiles)>,
     pub(super) outgoing: BTreeMap<SnapshotId, SnapshotFiles>,
     pub(super) incoming: Vec<(LogPosition, SnapshotFiles)>,
     pub(super) installing: Option<(SnapshotFiles, Vec<Persist>)>,
+    /// What is left to do until the data is the snapshot's.
+    pub(super) replacing: Option<VecDeque<Operation>>,
     pub(super) last_id: u64,
     pub(super) now: Now,
     pub(super) asked_round: u64,
@@ -67,6 +71,10 @@ pub struct Life {
 impl Life {
     pub(super) fn task(&mut self, task: ApplyTask, out: &mut Vec<Out>) {
         self.apply_tasks.push_back(task);
+        self.schedule_apply(out);
+    }
+
+    pub(super) fn schedule_apply(&mut self, out: &mut Vec<Out>) {
         if !std::mem::replace(&mut self.apply_scheduled, true) {
             out.push(Out::Later(Work::Apply));
         }
@@ -161,8 +169,18 @@ impl Life {
         self.task(ApplyTask::Install(files, position), out);
     }
 
-    /// The apply worker's turn.
+    /// The apply worker's turn: one step of an installation, or everything that waits.
     pub(super) fn apply(&mut self, data: &Disk) -> Result<(), Halt> {
+        if let Some(mut operations) = self.replacing.take() {
+            if let Some(operation) = operations.pop_front() {
+                data.carry_out(operation)?;
+                self.replacing = Some(operations);
+                return Ok(());
+            }
+            self.machine.load()?;
+            self.finished.applied = Some(self.machine.take_applied());
+            self.finished.installed = true;
+        }
         while let Some(task) = self.apply_tasks.pop_front() {
             match task {
                 ApplyTask::GiveUp(sequence) => self.machine.give_up(sequence),
@@ -177,10 +195,12 @@ impl Life {
                 }
                 ApplyTask::Install(files, position) => {
                     assert!(self.entries.is_empty(), "a snapshot is installed when nothing else is under way");
-                    storage::install(data, &files, position)?;
-                    self.machine.load()?;
-                    self.finished.applied = Some(self.machine.take_applied());
-                    self.finished.installed = true;
+                    if self.generated.is_empty() {
+                        self.replacing = Some(data.record(|data| storage::install(data, &files, position))?);
+                    } else {
+                        self.apply_tasks.push_front(ApplyTask::Install(files, position));
+                    }
+                    return Ok(());
                 }
                 ApplyTask::FinishInstall(files) => storage::finish_install(data, &files)?,
             }
@@ -220,9 +240,19 @@ impl Life {
         }
     }
 
-    /// Whether a snapshot is about to replace the data, which takes its time.
-    pub fn installs(&self) -> bool {
-        self.apply_tasks.iter().any(|task| matches!(task, ApplyTask::Install(..)))
+    /// Whether a snapshot is replacing the data.
+    pub fn replaces_data(&self) -> bool {
+        self.replacing.is_some()
+    }
+
+    /// Whether the apply worker is in the middle of something and does not wait for others.
+    pub(super) fn can_go_on(&self) -> bool {
+        self.replaces_data() || (!self.apply_tasks.is_empty() && self.generated.is_empty())
+    }
+
+    /// How it presents itself to others.
+    pub fn process(&self) -> PeerProcess {
+        PeerProcess { node_id: self.identity.node_id, boot: self.boot, nonce: self.nonce }
     }
 
     /// What is applied to the data.

@@ -15,14 +15,14 @@ impl Machine {
                 self.log.light_fuse(random.random_range(0..4));
                 drop(self.store(&mut life.high_water, &tasks));
             }
-            if life.installs() || random.random_bool(0.5) {
+            if random.random_bool(0.5) {
                 self.data.light_fuse(random.random_range(0..24));
                 drop(life.apply(&self.data));
             }
+            self.lose_mark(random);
         }
         self.log.crash(random.random_range(0..=self.log.unsynced()));
         self.data.crash(random.random_range(0..=self.data.unsynced()));
-        self.lose_mark(random);
         if self.bug == Some(Bug::LostConfiguration)
             && let Some(before) = self.configuration_before.take()
         {

@@ -51,6 +51,7 @@ impl World {
                 let other = self.any_machine();
                 let was_up = self.connections.get(&(slot, other, Lane::Append as u8)).is_some_and(|connection| connection.is_up);
                 self.disconnect(slot, other);
+                self.break_transfers(slot, other);
                 was_up
             }
             Fault::Wipe => self.may_lose(Some(slot)) && self.wipe(slot),
@@ -133,6 +134,7 @@ impl World {
     pub(super) fn mend(&mut self, from: usize, to: usize) {
         if self.cuts.remove(&(from, to)).is_some() && self.random.random_bool(0.4) {
             self.disconnect(from, to);
+            self.break_transfers(from, to);
         }
     }
 

@@ -9,8 +9,18 @@ impl World {
         }
         let mut random = fork(&mut self.random);
         let now = self.now(slot);
+        self.risk_start(slot);
         let started = self.machines[slot].start(now, &mut random);
         self.started(slot, started)
+    }
+
+    /// The power may fail while a node starts or becomes a member.
+    fn risk_start(&mut self, slot: usize) {
+        if self.plan.rates.crash > 0.0 && !self.is_healing && self.random.random_bool(0.1) {
+            let (in_log, in_data) = (self.random.random_range(0..8), self.random.random_range(0..60));
+            self.machines[slot].log.light_fuse(in_log);
+            self.machines[slot].data.light_fuse(in_data);
+        }
     }
 
     fn started(&mut self, slot: usize, started: Started) -> Checked {
@@ -31,6 +41,14 @@ impl World {
                 self.trace.note(self.now_us, slot, format_args!("starts blank"));
                 let era = self.machines[slot].era;
                 self.plan_in(10_000, Event::AskToJoin(slot, era, None));
+                Ok(())
+            }
+            Started::Interrupted => {
+                self.trace.note(self.now_us, slot, format_args!("loses power while it starts"));
+                let mut random = fork(&mut self.random);
+                self.machines[slot].crash(&mut random);
+                let us = self.random.random_range(10_000..500_000);
+                self.plan_in(us, Event::Start(slot));
                 Ok(())
             }
             Started::Refused(reason) if self.machines[slot].damaged => {
@@ -73,7 +91,7 @@ impl World {
         self.ask(slot, era, asked, None, member)
     }
 
-    fn reaches(&mut self, slot: usize, other: usize) -> bool {
+    pub(super) fn reaches(&self, slot: usize, other: usize) -> bool {
         !self.is_cut(slot, other) && !self.is_cut(other, slot) && self.is_paused(other).is_none() && self.machines[other].life.is_some()
     }
 
@@ -105,6 +123,7 @@ impl World {
                 self.counts.joins += 1;
                 let now = self.now(slot);
                 let mut random = fork(&mut self.random);
+                self.risk_start(slot);
                 let started = self.machines[slot].joined(&members, node_id, now, &mut random);
                 self.started(slot, started)
             }
@@ -115,6 +134,7 @@ impl World {
     }
 
     pub(super) fn down(&mut self, slot: usize) {
+        self.leave_transfers(slot);
         let mut random = fork(&mut self.random);
         self.machines[slot].crash(&mut random);
         for other in 0..self.machines.len() {

@@ -65,7 +65,7 @@ impl World {
             return Admission::Refused;
         }
         let mut record: PeerProcesses = read_peers(self.machines[judge].log.as_ref()).expect("memory does not fail");
-        let presented = PeerProcess { node_id, boot: guest.boot, nonce: guest.nonce };
+        let presented = guest.process();
         match record.processes.iter_mut().find(|known| known.node_id == node_id) {
             Some(known) if presented.boot < known.boot => return Admission::Refused,
             Some(known) if presented.boot == known.boot && presented.nonce != known.nonce => return Admission::Refused,
@@ -75,6 +75,17 @@ impl World {
         }
         persist_peers(self.machines[judge].log.as_ref(), &record).expect("memory does not fail");
         Admission::Welcome
+    }
+
+    pub(super) fn lets_in(&self, judge: usize, judged: usize) -> bool {
+        matches!(self.admits(judge, judged), Admission::Welcome)
+    }
+
+    /// Whether a process is the latest of a member that a machine has let in.
+    pub(super) fn is_current(&self, at: usize, process: PeerProcess) -> bool {
+        let is_member = self.machines[at].life.as_ref().is_some_and(|life| life.members.get(process.node_id).is_some());
+        let record = read_peers(self.machines[at].log.as_ref()).expect("memory does not fail");
+        is_member && record.processes.iter().all(|known| known.node_id != process.node_id || *known == process)
     }
 
     pub(super) fn send(&mut self, from: usize, peer: u64, lane: Lane, frame: Frame) -> Checked {
@@ -143,40 +154,6 @@ impl World {
                 connection.epoch += 1;
             }
         }
-    }
-
-    pub(super) fn stream(&mut self, from: usize, id: SnapshotId, message: Message, files: &redraft::node::storage::SnapshotFiles) {
-        let era = self.machines[from].era;
-        let read = |file: &ExportedFile| (file.clone(), std::fs::read(&file.path).expect("the directory is ours"));
-        let contents: Vec<_> = files.files.iter().map(read).collect();
-        std::fs::remove_dir_all(&files.dir).expect("the directory is ours");
-        let to = self.machines[from].life.as_ref().and_then(|life| slot_of(&life.members.get(message.to)?.addresses.peer));
-        let to = to.filter(|to| self.connections.get(&(from, *to, Lane::Control as u8)).is_some_and(|connection| connection.is_up));
-        let is_broken = self.random.random_bool(self.plan.broken_snapshots) && !self.is_healing;
-        let us = self.random.random_range(1_000..300_000);
-        let target = to.unwrap_or(from);
-        let to_era = self.machines[target].era;
-        let is_whole = to.is_some() && !is_broken;
-        let stream = Stream { from: (from, era), to: (target, to_era), id, message, files: contents, is_whole };
-        self.plan_in(us, Event::Streamed(Box::new(stream)));
-    }
-
-    pub(super) fn streamed(&mut self, Stream { from: (from, era), to: (to, to_era), id, message, files, is_whole }: Stream) -> Checked {
-        let receiver = self.machines[to].life.as_ref().map(|life| life.identity.node_id);
-        let arrives = is_whole && !self.is_cut(from, to) && self.machines[to].era == to_era && receiver == Some(message.to) && from != to;
-        if arrives {
-            self.counts.snapshots += 1;
-            self.trace.note(self.now_us, to, format_args!("a snapshot at {} arrives", message.get_snapshot().get_metadata().index));
-            let now = self.now(to);
-            self.machines[to].snapshot_received(now, message, &files);
-            self.drain(to)?;
-        }
-        if self.machines[from].era == era {
-            let now = self.now(from);
-            self.machines[from].event(now, |core| core.snapshot_sent(id, if arrives { Ok(()) } else { Err(()) }));
-            self.drain(from)?;
-        }
-        Ok(())
     }
 }
 
