@@ -1,7 +1,7 @@
 //! Runs seeds of the simulator: many of them side by side, or one with its story.
 #![expect(clippy::print_stdout, reason = "the results are for the standard output")]
 
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -11,6 +11,8 @@ use clap::Parser;
 use redraft_simulator::planted::Bug;
 use redraft_simulator::{Counts, Fault, Finished, Trace, run};
 
+/// So many seeds are told once more in a process of their own.
+const SEEDS_TOLD_AGAIN: u64 = 4;
 /// In so many seeds every fault has to happen.
 const SEEDS_FOR_ALL_FAULTS: u64 = 300;
 
@@ -26,6 +28,9 @@ struct Arguments {
     /// Run this one alone and tell its story on standard error.
     #[arg(long)]
     seed: Option<u64>,
+    /// Of `seed`, print nothing but the number of its story.
+    #[arg(long, requires = "seed")]
+    hash: bool,
     /// Plant every known bug in turn and see that it is found within `seeds`.
     #[arg(long)]
     selftest: bool,
@@ -44,6 +49,10 @@ fn bug(name: &str) -> Result<Bug, String> {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Some(seed) = arguments.seed.filter(|_| arguments.hash) {
+        println!("{:016x}", run(seed, arguments.bug, Trace::default()).hash);
+        return ExitCode::SUCCESS;
+    }
     if let Some(seed) = arguments.seed {
         let finished = run(seed, arguments.bug, Trace::told());
         eprintln!("seed {seed}: {:?}, story {:016x}: {:?}", finished.counts, finished.hash, finished.verdict.is_ok());
@@ -63,7 +72,26 @@ fn main() -> ExitCode {
         println!("a fault never happened");
         return ExitCode::FAILURE;
     }
+    if let Some(seed) = seed_with_two_stories(&arguments) {
+        println!("seed {seed} tells another story in another process");
+        return ExitCode::FAILURE;
+    }
     if outcome.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// A seed tells one story in every process: addresses, the order in hash maps and names of directories differ between two.
+fn seed_with_two_stories(arguments: &Arguments) -> Option<u64> {
+    let step = arguments.seeds.div_ceil(SEEDS_TOLD_AGAIN).max(1);
+    let seeds = (arguments.seed_from..arguments.seed_from + arguments.seeds).step_by(usize::try_from(step).unwrap_or(usize::MAX));
+    let told_again = |seed: u64| {
+        let program = std::env::current_exe().expect("a program has a path");
+        let mut command = Command::new(program);
+        command.args(["--seed", &seed.to_string(), "--hash"]).args(arguments.bug.map(|bug| format!("--bug={bug:?}")));
+        let output = command.output().expect("this program can be started again");
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    };
+    let told = |seed: u64| format!("{:016x}", run(seed, arguments.bug, Trace::default()).hash);
+    seeds.into_iter().find(|seed| told(*seed) != told_again(*seed))
 }
 
 fn report(seed: u64, finished: &Finished) -> ExitCode {
