@@ -45,7 +45,7 @@ use crate::disk::{Disk, Operation};
 use crate::plan::Sizes;
 use crate::planted::{self, Bug};
 pub use life::Life;
-use life::{ApplyTask, Finished, Sent, remove_dir};
+use life::{ApplyTask, Finished, Reading, Sent, remove_dir};
 
 /// Patience of a client's request, in ms; as the default of `request-timeout`.
 const REQUEST_TIMEOUT_MS: u64 = 5_000;
@@ -63,6 +63,8 @@ pub enum Work {
     LogSync,
     /// The apply worker takes what waits.
     Apply,
+    /// A client's reads are evaluated by this time of the leader.
+    Evaluate(ReadId, u64),
     /// The sync of the data is done; when it began so many batches were unsynced.
     DataSync(usize),
     /// The making of a snapshot for a member begins, with a view of the data.
@@ -307,6 +309,7 @@ impl Machine {
             tracked: Vec::new(),
             runs: BTreeMap::new(),
             reads: BTreeMap::new(),
+            random: fork(random),
             generated: BTreeMap::new(),
             outgoing: BTreeMap::new(),
             incoming: Vec::new(),
@@ -381,9 +384,11 @@ impl Machine {
         let life = self.life.as_mut()?;
         life.last_id += 1;
         let id = ReadId(life.last_id);
-        life.reads.insert(id, requests);
+        life.reads.insert(id, Reading { requests, replies: Vec::new() });
         if self.bug == Some(Bug::ReadWithoutRound) {
             self.evaluate(id, now.wall_ms);
+        } else if life.may_read_alone() {
+            self.out.push(Out::Later(Work::Evaluate(id, now.wall_ms)));
         } else {
             self.event(now, |core| core.read(id, now.mono_ms + REQUEST_TIMEOUT_MS, 0));
         }
@@ -457,6 +462,7 @@ impl Machine {
                     life.schedule_turn(&mut self.out);
                 }
             }
+            Work::Evaluate(id, now_ms) => self.evaluate(id, now_ms),
             Work::DataSync(count) => {
                 self.data.sync_first(count);
                 life.finished.data_synced = true;

@@ -490,6 +490,8 @@ impl World {
                         self.random.random_range(10..8_000)
                     }
                     Work::Apply => slow * self.random.random_range(10..500),
+                    Work::Evaluate(..) if self.random.random_bool(0.8) => slow * self.random.random_range(5..200),
+                    Work::Evaluate(..) => slow * self.random.random_range(200..30_000),
                     Work::DataSync(_) => slow * self.random.random_range(1_000..100_000),
                     Work::Generate(..) | Work::Generated(_) => slow * self.random.random_range(100..25_000),
                 };

@@ -58,7 +58,7 @@ impl Machine {
                 life.apply_later(Vec::new(), &mut self.out);
                 life.task(ApplyTask::GiveUp(sequence), &mut self.out);
             }
-            Effect::ReadReady { id, now_ms } => self.evaluate(id, now_ms),
+            Effect::ReadReady { id, now_ms } => self.out.push(Out::Later(Work::Evaluate(id, now_ms))),
             Effect::FailRead(id, error) => {
                 life.reads.remove(&id);
                 self.out.push(Out::ReadDone(id, Err(error)));
@@ -125,19 +125,29 @@ impl Machine {
         }
     }
 
-    /// Evaluates a client's reads on the data as it is now, by the leader's time.
+    /// Evaluates a client's reads on the data as it is now, by the leader's time. As in a process, this is on another thread and so some time
+    /// after the node was allowed to; and what has to come from the disk is evaluated later still, on a view of its own.
     pub(super) fn evaluate(&mut self, id: ReadId, now_ms: u64) {
         let Some(life) = &mut self.life else { return };
-        let Some(requests) = life.reads.get(&id) else { return };
+        let Some(mut reading) = life.reads.remove(&id) else { return };
+        if life.replaces_data() {
+            self.out.push(Out::ReadDone(id, Err(RequestError::Loading)));
+            return;
+        }
         let view = self.data.view(ViewKind::Snapshot);
         let state = KeyspaceState::load(view.as_ref(), GROUP).expect("good data");
-        let mut replies = Vec::new();
-        for request in requests {
+        for request in &reading.requests[reading.replies.len()..] {
+            if life.random.random_bool(0.05) {
+                self.out.push(Out::Later(Work::Evaluate(id, now_ms)));
+                life.reads.insert(id, reading);
+                return;
+            }
             let context =
                 ReadContext { group: GROUP, db: request.db, now: Some(UnixMillis(now_ms)), log_time: None, state: Some(&state), seed: 0 };
             match request.spec.read(&request.args, &Reader::new(view.as_ref(), context)) {
-                Ok(reply) => replies.push(reply),
+                Ok(reply) => reading.replies.push(reply),
                 Err(ReadError::TimeNeeded(time)) => {
+                    life.reads.insert(id, reading);
                     life.core.read(id, life.now.mono_ms + REQUEST_TIMEOUT_MS, time.0);
                     life.schedule_turn(&mut self.out);
                     return;
@@ -145,7 +155,6 @@ impl Machine {
                 Err(ReadError::Engine(error)) => panic!("memory does not fail: {error}"),
             }
         }
-        life.reads.remove(&id);
-        self.out.push(Out::ReadDone(id, Ok(replies)));
+        self.out.push(Out::ReadDone(id, Ok(reading.replies)));
     }
 }

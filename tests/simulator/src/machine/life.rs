@@ -27,6 +27,12 @@ pub(super) struct Sent {
     pub(super) commands: u32,
 }
 
+/// A client's reads, as far as they are evaluated.
+pub(super) struct Reading {
+    pub(super) requests: Vec<Request>,
+    pub(super) replies: Vec<Reply>,
+}
+
 /// A running node: all that a crash takes.
 pub struct Life {
     /// Who it is.
@@ -54,7 +60,9 @@ pub struct Life {
     pub(super) unsynced: Vec<Persist>,
     pub(super) tracked: Vec<TrackedRun>,
     pub(super) runs: BTreeMap<RunId, Sent>,
-    pub(super) reads: BTreeMap<ReadId, Vec<Request>>,
+    pub(super) reads: BTreeMap<ReadId, Reading>,
+    /// Chance of the node's own threads.
+    pub(super) random: SmallRng,
     /// Snapshots that are being made.
     pub(super) generated: BTreeMap<SnapshotId, (Snapshot, SnapshotFiles)>,
     pub(super) outgoing: BTreeMap<SnapshotId, SnapshotFiles>,
@@ -248,6 +256,11 @@ impl Life {
     /// Whether the apply worker is in the middle of something and does not wait for others.
     pub(super) fn can_go_on(&self) -> bool {
         self.replaces_data() || (!self.apply_tasks.is_empty() && self.generated.is_empty())
+    }
+
+    /// Whether the node may read its own data without a round, as a sole voter does.
+    pub(super) fn may_read_alone(&self) -> bool {
+        self.core.leads_alone() && self.applied().position.index >= self.core.group().commit_index()
     }
 
     /// How it presents itself to others.
