@@ -52,7 +52,7 @@ const LANES: [Lane; 3] = [Lane::Control, Lane::Append, Lane::Forward];
 
 enum Event {
     Work(usize, u64, Work),
-    Deliver { from: usize, to: usize, lane: Lane, epoch: u64, frame: Box<Frame> },
+    Deliver(Box<Shipment>),
     Connect(usize, usize),
     Transfer(u64, Step),
     SnapshotReceived(usize, u64, Box<(Message, SnapshotFiles)>),
@@ -156,6 +156,18 @@ impl Ord for Planned {
     }
 }
 
+/// A frame on its way.
+#[derive(Clone)]
+struct Shipment {
+    from: usize,
+    to: usize,
+    lane: Lane,
+    sender: PeerProcess,
+    epoch: u64,
+    sent_us: u64,
+    frame: Frame,
+}
+
 /// One direction of one lane between two machines.
 #[derive(Clone, Copy, Default)]
 struct Connection {
@@ -163,6 +175,8 @@ struct Connection {
     epoch: u64,
     is_up: bool,
     last_us: u64,
+    /// Of the connection that the sender's crash ended: its epoch, and until when it took in what still arrives.
+    last_words: Option<(u64, u64)>,
 }
 
 /// What the world knows about a machine.
@@ -403,7 +417,7 @@ impl World {
     fn happen(&mut self, event: Event) -> Checked {
         let at = match &event {
             Event::Work(slot, ..) | Event::AskToJoin(slot, ..) | Event::JoinAnswered(slot, ..) | Event::Announce(slot, ..) => Some(*slot),
-            Event::Deliver { to, .. } => Some(*to),
+            Event::Deliver(shipment) => Some(shipment.to),
             Event::SnapshotReceived(slot, ..) => Some(*slot),
             Event::Transfer(number, step) => self.transfers.get(number).map(|transfer| transfer.actor(*step)),
             Event::Connect(..) | Event::Client(_) | Event::Fault(_) | Event::Start(_) | Event::Rejoin(_) | Event::Mend(..) => None,
@@ -421,7 +435,7 @@ impl World {
                     self.drain(slot)?;
                 }
             }
-            Event::Deliver { from, to, lane, epoch, frame } => self.deliver(from, to, lane, epoch, frame)?,
+            Event::Deliver(shipment) => self.deliver(shipment)?,
             Event::Connect(from, to) => {
                 self.connect(from, to)?;
                 self.plan_in(CONNECT_EVERY_MS * 1_000, Event::Connect(from, to));

@@ -138,7 +138,7 @@ impl World {
         let mut random = fork(&mut self.random);
         self.machines[slot].crash(&mut random);
         for other in 0..self.machines.len() {
-            self.disconnect(slot, other);
+            self.fall_silent(slot, other);
         }
         self.joins.retain(|(at, _), _| *at != slot);
         self.conditions[slot].paused_until_us = 0;

@@ -1,6 +1,6 @@
 //! The network: who may connect to whom, what arrives when, and what a break or a cut does to it.
 //! Frames of a connection keep their order, unless the plan has loss, duplication or overtaking on Raft's lanes. A cut holds back what is
-//! under way; a break loses it.
+//! under way; a break loses it. Of what was under way from a machine that goes down, a first part arrives.
 
 use super::*;
 
@@ -94,7 +94,9 @@ impl World {
             let incarnation = self.machines[from].life.as_ref().map_or(0, |life| life.identity.incarnation);
             self.checks.spoken(incarnation, &message)?;
         }
-        let to = self.machines[from].life.as_ref().and_then(|life| slot_of(&life.members.get(peer)?.addresses.peer));
+        let Some(life) = self.machines[from].life.as_ref() else { return Ok(()) };
+        let sender = life.process();
+        let to = life.members.get(peer).and_then(|member| slot_of(&member.addresses.peer));
         let connection = to.and_then(|to| self.connections.get(&(from, to, lane as u8)).copied()).filter(|connection| connection.is_up);
         let (Some(to), Some(connection)) = (to, connection) else {
             if let Some(life) = &mut self.machines[from].life {
@@ -121,29 +123,47 @@ impl World {
                 at_us = at_us.max(connection.last_us);
                 self.connections.entry((from, to, lane as u8)).or_default().last_us = at_us;
             }
-            self.plan_at(at_us, Event::Deliver { from, to, lane, epoch: connection.epoch, frame: Box::new(frame.clone()) });
+            let frame = frame.clone();
+            let shipment = Shipment { from, to, lane, sender, epoch: connection.epoch, sent_us: self.now_us, frame };
+            self.plan_at(at_us, Event::Deliver(Box::new(shipment)));
         }
         Ok(())
     }
 
-    pub(super) fn deliver(&mut self, from: usize, to: usize, lane: Lane, epoch: u64, frame: Box<Frame>) -> Checked {
-        if self.connections.get(&(from, to, lane as u8)).is_none_or(|connection| connection.epoch != epoch || !connection.is_up) {
+    pub(super) fn deliver(&mut self, shipment: Box<Shipment>) -> Checked {
+        let Shipment { from, to, lane, sender, epoch, sent_us, .. } = *shipment;
+        let connection = self.connections.get(&(from, to, lane as u8)).copied().unwrap_or_default();
+        let is_open = connection.is_up && connection.epoch == epoch;
+        let are_last_words = connection.last_words.is_some_and(|(of, until_us)| epoch == of && sent_us <= until_us);
+        if !(is_open || are_last_words && self.is_current(to, sender)) {
             return Ok(());
         }
         if let Some(until) = self.cuts.get(&(from, to)).copied() {
-            self.plan_at(until, Event::Deliver { from, to, lane, epoch, frame });
+            self.plan_at(until, Event::Deliver(shipment));
             return Ok(());
         }
-        let sender = self.machines[from].life.as_ref().map(|life| life.identity.node_id);
-        let Some(sender) = sender.filter(|sender| self.machines[to].life.as_ref().is_some_and(|life| life.members.get(*sender).is_some()))
-        else {
+        if self.machines[to].life.as_ref().is_none_or(|life| life.members.get(sender.node_id).is_none()) {
             self.disconnect(from, to);
             return Ok(());
-        };
-        self.trace.frame(self.now_us, from, to, &frame);
+        }
+        self.trace.frame(self.now_us, from, to, &shipment.frame);
         let now = self.now(to);
-        self.machines[to].frame(now, sender, *frame);
+        self.machines[to].frame(now, sender.node_id, shipment.frame);
         self.drain(to)
+    }
+
+    /// A machine goes down: what it had sent still arrives, up to some moment, also after it was started again, until its new process has
+    /// come in.
+    pub(super) fn fall_silent(&mut self, slot: usize, other: usize) {
+        let lanes = LANES.map(|lane| (lane, self.connections.get(&(slot, other, lane as u8)).copied().unwrap_or_default()));
+        self.disconnect(slot, other);
+        for (lane, connection) in lanes {
+            let until_us = self.now_us.saturating_sub(self.random.random_range(0..=2 * self.plan.delay_ms * 1_000));
+            if connection.is_up {
+                let words = Some((connection.epoch, until_us));
+                self.connections.entry((slot, other, lane as u8)).or_default().last_words = words;
+            }
+        }
     }
 
     pub(super) fn disconnect(&mut self, one: usize, other: usize) {
@@ -152,6 +172,7 @@ impl World {
                 let connection = self.connections.entry((from, to, lane as u8)).or_default();
                 connection.is_up = false;
                 connection.epoch += 1;
+                connection.last_words = None;
             }
         }
     }
