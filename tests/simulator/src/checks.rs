@@ -10,7 +10,7 @@ use raft::GetEntriesContext;
 use raft::Storage as _;
 use raft::eraftpb::{ConfState, Entry, Message, MessageType};
 use raftlog::engine::{Cf, Change, Direction, View, WriteBatch};
-use raftlog::log::Persist;
+use raftlog::log::{INITIAL_POSITION, LOG_COLUMN_FAMILIES, LogStore, Persist};
 use redraft::keyspace::group_range;
 use redraft::node::core::{COLUMN_FAMILIES, GROUP, read_snapshot_contents};
 
@@ -46,8 +46,58 @@ pub struct Checks {
     spoken: BTreeMap<(u64, u64), u64>,
     /// Whom it has voted for in a term.
     votes: BTreeMap<(u64, u64, u64), u64>,
+    /// What nodes had on disks that they have lost.
+    lost: BTreeMap<u64, Lost>,
+    /// The last entries that leaders found committed, and who had them then.
+    witnessed: BTreeMap<u64, Witnessed>,
     /// Terms that had a leader.
     pub elections: u64,
+}
+
+/// So many committed entries are remembered with their majorities.
+const WITNESSED_MAX: usize = 200;
+
+/// An entry as a log stores it.
+struct Record {
+    index: u64,
+    cf: Cf,
+    key: Bytes,
+    value: Bytes,
+}
+
+impl Record {
+    /// None if the entry is not in the log.
+    fn of(log: &LogStore, index: u64) -> Option<Self> {
+        let entries = log.entries(index, index + 1, None, GetEntriesContext::empty(false)).ok()?;
+        let mut batch = WriteBatch::default();
+        Persist { entries, ..Persist::default() }.encode(GROUP, &mut batch);
+        let Some(Change::Put(cf, key, value)) = batch.changes.into_iter().next() else { return None };
+        Some(Self { index, cf, key, value })
+    }
+
+    /// Whether a machine has it on its disks, as an entry or in its data.
+    fn is_on(&self, machine: &Machine) -> bool {
+        machine.log.durable_view().get(self.cf, &self.key).is_ok_and(|stored| stored.as_ref() == Some(&self.value))
+            || durable_data(machine) >= self.index
+    }
+}
+
+/// Up to where entries are in the data on a machine's disks.
+fn durable_data(machine: &Machine) -> u64 {
+    let contents = read_snapshot_contents(machine.data.durable_view().as_ref());
+    contents.map_or(0, |contents| contents.position.index).max(machine.durable_installation().unwrap_or(0))
+}
+
+/// What was on disks that are gone.
+struct Lost {
+    log: BTreeMap<(Cf, Bytes), Bytes>,
+    data: u64,
+}
+
+/// An entry that was committed, and the voters that had it on their disks at that moment.
+struct Witnessed {
+    record: Record,
+    nodes: Vec<u64>,
 }
 
 fn contents(entry: &Entry) -> u64 {
@@ -138,15 +188,23 @@ impl Checks {
         if now.commit > group.last_index() {
             return Err(format!("node {node}: the commit index {} is beyond the log's end {}", now.commit, group.last_index()));
         }
-        if machine.leads() {
-            if now.led != now.term {
-                now.led = now.term;
-                self.begins_to_lead(machine, node, now.term)?;
+        let has_led = before.era == now.era && before.led == before.term;
+        if machine.leads() && now.led != now.term {
+            now.led = now.term;
+            self.begins_to_lead(machine, node, now.term)?;
+        }
+        if (machine.leads() || has_led) && (before.era != now.era || now.commit > before.commit) {
+            // Of the configurations of this step, the one that raft counted with.
+            let witnessed = Self::witness(&self.lost, machine, &before.configuration, &home, machines)
+                .or_else(|_| Self::witness(&self.lost, machine, &now.configuration, &home, machines));
+            match witnessed {
+                Ok(witnessed) => self.witnessed.extend(witnessed.map(|witnessed| (witnessed.record.index, witnessed))),
+                // It may have learned of its successor's commit in the step in which it learned of its successor.
+                Err(_) if !machine.leads() => {}
+                Err(problem) => return Err(problem),
             }
-            if before.era != now.era || now.commit > before.commit {
-                // Of the configurations of this step, the one that raft counted with.
-                self.is_durable(machine, &before.configuration, &home, machines)
-                    .or_else(|_| self.is_durable(machine, &now.configuration, &home, machines))?;
+            while self.witnessed.len() > WITNESSED_MAX {
+                self.witnessed.pop_first();
             }
         }
         self.seen.insert(machine.slot, now);
@@ -169,45 +227,74 @@ impl Checks {
         Ok(())
     }
 
-    /// The last committed entry is on the disks of a majority.
-    fn is_durable(
-        &self,
+    /// A node loses its disks, or what is on one.
+    pub fn loses(&mut self, node: u64, machine: &Machine) {
+        let log = items(machine.log.durable_view().as_ref(), LOG_COLUMN_FAMILIES.len());
+        let log = log.into_iter().map(|(cf, key, value)| ((cf, key), value)).collect();
+        self.lost.insert(node, Lost { log, data: durable_data(machine) });
+    }
+
+    /// The last committed entry is on the disks of a majority. A voter that has lost its disks counts if it had the entry before and the
+    /// leader had heard so: it is the leader's word that an entry is committed, and then that was a majority. None if the leader's log does
+    /// not have the entry any more.
+    fn witness(
+        lost: &BTreeMap<u64, Lost>,
         leader: &Machine,
         configuration: &ConfState,
         home: &impl Fn(u64) -> Option<usize>,
         machines: &[Machine],
-    ) -> Checked {
+    ) -> Result<Option<Witnessed>, String> {
         if configuration.voters.is_empty() {
             return Err("no configuration".into());
         }
-        let group = leader.life.as_ref().expect("it leads").core.group();
-        let commit = group.commit_index();
-        let Ok(entries) = group.log().entries(commit, commit + 1, None, GetEntriesContext::empty(false)) else { return Ok(()) };
-        let mut batch = WriteBatch::default();
-        Persist { entries, ..Persist::default() }.encode(GROUP, &mut batch);
-        let Some(Change::Put(cf, key, value)) = batch.changes.first() else { return Ok(()) };
-        let holds = |machine: &Machine| {
-            machine.log.durable_view().get(*cf, key).is_ok_and(|stored| stored.as_ref() == Some(value))
-                || read_snapshot_contents(machine.data.durable_view().as_ref()).is_ok_and(|contents| contents.position.index >= commit)
-                || machine.durable_installation().is_some_and(|index| index >= commit)
+        let core = &leader.life.as_ref().expect("it runs").core;
+        let commit = core.group().commit_index();
+        let Some(record) = Record::of(core.group().log(), commit) else { return Ok(None) };
+        let had = |lost: &Lost| lost.data >= commit || lost.log.get(&(record.cf, record.key.clone())) == Some(&record.value);
+        let has = |voter: &u64| match home(*voter) {
+            Some(slot) => record.is_on(&machines[slot]),
+            None => core.match_index(*voter) >= commit && lost.get(voter).is_some_and(had),
         };
+        let mut nodes = Vec::new();
         for voters in [&configuration.voters, &configuration.voters_outgoing] {
-            // A voter that has lost its disk may have had the entry.
-            let copies = voters.iter().filter(|voter| home(**voter).is_none_or(|slot| holds(&machines[slot]))).count();
-            if !voters.is_empty() && copies <= voters.len() / 2 {
-                return Err(format!("entry {commit} is committed, but durable on {copies} of {} voters", voters.len()));
+            let copies: Vec<u64> = voters.iter().copied().filter(has).collect();
+            if !voters.is_empty() && copies.len() <= voters.len() / 2 {
+                return Err(format!("entry {commit} is committed, but durable on {} of {} voters", copies.len(), voters.len()));
             }
+            nodes.extend(copies);
         }
-        Ok(())
+        Ok(Some(Witnessed { record, nodes }))
+    }
+
+    /// A client is told something, from the data as applied: all of that was committed, and is on the disks of the majority that had it then,
+    /// as far as these have their disks.
+    pub fn told(&self, machine: &Machine, home: impl Fn(u64) -> Option<usize>, machines: &[Machine]) -> Checked {
+        let Some(life) = machine.life.as_ref().filter(|_| !self.are_off) else { return Ok(()) };
+        let (node, index) = (life.identity.node_id, life.applied().position.index);
+        if index <= INITIAL_POSITION.index {
+            return Ok(());
+        }
+        let Some(Witnessed { record, nodes }) = self.witnessed.range(index..).next().map(|(_, witnessed)| witnessed) else {
+            return Err(format!("node {node} answers with entry {index} applied, which no leader has found committed"));
+        };
+        match nodes.iter().find(|voter| home(**voter).is_some_and(|slot| !record.is_on(&machines[slot]))) {
+            Some(voter) => Err(format!("node {node} answers with entry {index} applied, which node {voter} has on its disks no longer")),
+            None => Ok(()),
+        }
     }
 }
 
 /// All replicated data of a view.
 pub fn contents_of(view: &dyn View) -> Vec<(Cf, Bytes, Bytes)> {
-    let families = (0..COLUMN_FAMILIES.len()).map(|cf| Cf(u8::try_from(cf).expect("few column families")));
+    items(view, COLUMN_FAMILIES.len())
+}
+
+/// What the group has in the column families of a view.
+fn items(view: &dyn View, families: usize) -> Vec<(Cf, Bytes, Bytes)> {
+    let families = (0..families).map(|cf| Cf(u8::try_from(cf).expect("few column families")));
     let items = |cf| {
-        let items: Vec<_> = view.items(cf, &group_range(GROUP), Direction::Forward).collect();
-        items.into_iter().map(move |item| item.map(|(key, value)| (cf, key, value)).expect("memory does not fail"))
+        let items = view.items(cf, &group_range(GROUP), Direction::Forward);
+        items.map(move |item| item.map(|(key, value)| (cf, key, value)).expect("memory does not fail"))
     };
     families.flat_map(items).collect()
 }

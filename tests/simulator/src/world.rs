@@ -22,7 +22,7 @@ use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use redraft::node::core::{Addresses, AdminRequest, JoinAnswer, LEVEL, Lane, Member, Members, Now, RequestId, SnapshotId};
 use redraft::node::storage::{Identity, SnapshotFiles, persist_peers, read_peers};
-use redraft::node::{PeerProcess, PeerProcesses};
+use redraft::node::{PeerProcess, PeerProcesses, RunResult};
 use redraft_tests::linearizability::Command;
 use tempfile::TempDir;
 
@@ -514,12 +514,14 @@ impl World {
             Out::Send(to, lane, frame) => self.send(slot, to, lane, frame)?,
             Out::Stream(id, message, files) => self.stream(slot, id, *message, files),
             Out::RunDone(id, result) => {
+                self.told(slot, &result)?;
                 let ns = self.ns();
                 let client = self.clients.run_done(slot, id, &result, ns)?;
                 self.trace.note(self.now_us, slot, format_args!("run {}: {result:?}", id.0));
                 self.client_goes_on(client);
             }
             Out::ReadDone(id, result) => {
+                self.told(slot, &result)?;
                 let ns = self.ns();
                 let client = self.clients.read_done(slot, id, &result, ns)?;
                 self.trace.note(self.now_us, slot, format_args!("read {}: {result:?}", id.0));
@@ -545,6 +547,13 @@ impl World {
             Out::Removed => self.removed(slot),
         }
         Ok(())
+    }
+
+    fn told(&self, slot: usize, result: &RunResult) -> Checked {
+        match result {
+            Ok(_) => self.checks.told(&self.machines[slot], |node| self.homes.get(&node).copied(), &self.machines),
+            Err(_) => Ok(()),
+        }
     }
 
     fn client_goes_on(&mut self, client: Option<usize>) {

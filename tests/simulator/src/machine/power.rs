@@ -44,25 +44,33 @@ impl Machine {
         self.dir.join("high-water")
     }
 
-    /// The disk loses entries that were synced, from the end of the log. False if it has none that nothing but the mark would miss.
-    pub fn lose_tail(&mut self, random: &mut SmallRng) -> bool {
+    /// The log, if it has entries at its end that nothing but the mark would miss; and the least index that something would miss.
+    fn losable(&self) -> Option<(LogStore, u64)> {
         let contents = read_snapshot_contents(self.data.view(ViewKind::Latest).as_ref()).expect("good data");
-        let Ok(store) = LogStore::open(self.log.clone(), GROUP, contents.position, contents.configuration, None) else { return false };
+        let store = LogStore::open(self.log.clone(), GROUP, contents.position, contents.configuration, None).ok()?;
         let least = contents.position.index.max(store.hard_state().commit).max(store.first());
-        let Some(mark) = self.marks.last().copied() else { return false };
-        if least >= store.last() {
-            return false;
-        }
+        let entries = store.entries(least, store.last(), None, GetEntriesContext::empty(false));
+        (least < store.last() && !self.marks.is_empty() && entries.is_ok()).then_some((store, least))
+    }
+
+    /// Whether `lose_tail` can lose anything.
+    pub fn can_lose_tail(&self) -> bool {
+        self.losable().is_some()
+    }
+
+    /// The disk loses entries that were synced, from the end of the log.
+    pub fn lose_tail(&mut self, random: &mut SmallRng) {
+        let Some((store, least)) = self.losable() else { return };
         let kept = random.random_range(least..store.last());
-        let Ok(entries) = store.entries(kept, kept + 1, None, GetEntriesContext::empty(false)) else { return false };
+        let entries = store.entries(kept, kept + 1, None, GetEntriesContext::empty(false)).expect("it is in the log");
         let mut batch = WriteBatch::default();
         Persist { entries, stale_to: store.last(), ..Persist::default() }.encode(GROUP, &mut batch);
         self.log.write(&batch).and_then(|()| self.log.sync()).expect("memory does not fail");
         // The mark had reached the disk.
         let (mut file, _) = HighWater::open(&self.mark_path()).expect("the directory is ours");
-        file.begin(Mark { last: store.last_position(), ..mark }).expect("the directory is ours");
+        let mark = Mark { last: store.last_position(), ..*self.marks.last().expect("there is one") };
+        file.begin(mark).expect("the directory is ours");
         self.damaged = true;
-        true
     }
 
     /// The log writer's work, and what of the high-water mark is certain after it.

@@ -101,11 +101,12 @@ impl World {
 
     fn lose_tail(&mut self, slot: usize) -> bool {
         self.down(slot);
-        let mut random = fork(&mut self.random);
-        let is_lost = self.machines[slot].lose_tail(&mut random);
+        let is_lost = self.machines[slot].can_lose_tail();
         if is_lost {
             self.permanent_at_ms = self.now_ms();
-            self.homes.retain(|_, home| *home != slot);
+            self.loses_disks(slot);
+            let mut random = fork(&mut self.random);
+            self.machines[slot].lose_tail(&mut random);
         }
         self.plan_in(200_000, Event::Start(slot));
         is_lost
@@ -142,7 +143,7 @@ impl World {
         let node = self.machines[slot].life.as_ref().map(|life| (life.identity.node_id, life.members.clone()));
         self.permanent_at_ms = self.now_ms();
         self.down(slot);
-        self.homes.retain(|_, home| *home != slot);
+        self.loses_disks(slot);
         self.machines[slot].wipe();
         if let (Some(Bug::ReusedNodeId), Some((node_id, members))) = (self.bug, node) {
             let incarnation = self.random.random();

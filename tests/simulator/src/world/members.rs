@@ -53,7 +53,7 @@ impl World {
             }
             Started::Refused(reason) if self.machines[slot].damaged => {
                 self.trace.note(self.now_us, slot, format_args!("refuses to start: {reason}"));
-                self.homes.retain(|_, home| *home != slot);
+                self.loses_disks(slot);
                 self.plan_in(500_000, Event::Rejoin(slot));
                 Ok(())
             }
@@ -151,9 +151,16 @@ impl World {
     pub(super) fn removed(&mut self, slot: usize) {
         self.trace.note(self.now_us, slot, format_args!("was removed"));
         self.down(slot);
-        self.homes.retain(|_, home| *home != slot);
+        self.loses_disks(slot);
         let us = self.random.random_range(100_000..2_000_000);
         self.plan_in(us, Event::Rejoin(slot));
+    }
+
+    /// What a machine has on its disks counts no more, nor does its node come back.
+    pub(super) fn loses_disks(&mut self, slot: usize) {
+        for (node, _) in self.homes.extract_if(.., |_, home| *home == slot) {
+            self.checks.loses(node, &self.machines[slot]);
+        }
     }
 
     pub(super) fn is_down(&self, slot: usize) -> bool {
