@@ -53,6 +53,30 @@ struct Asked {
     call_ns: u64,
 }
 
+/// How far the leaders' times were from the true one in a run, in ms, by a clock that no fault touches.
+#[derive(Clone, Copy)]
+pub struct Stamps {
+    /// No time was off by less than this, nor by more than `most`, as far as it is known when it was given.
+    pub least: i64,
+    /// See `least`.
+    pub most: i64,
+}
+
+impl Stamps {
+    /// A time that a leader gave, some time between two.
+    fn note(&mut self, stamp_ms: u64, given_ms: std::ops::RangeInclusive<u64>) {
+        let difference = |at_ms: u64| stamp_ms.cast_signed() - at_ms.cast_signed();
+        self.least = self.least.min(difference(*given_ms.start()));
+        self.most = self.most.max(difference(*given_ms.end()));
+    }
+
+    /// How far from its time a key may go or stay. Its deadline is a leader's time plus its time to live, and it is judged by another
+    /// leader's: the two are off by no more than the least and the most of this run. One more ms for each, since they are cut to whole ones.
+    fn tolerance_ns(self) -> u64 {
+        (self.most.saturating_sub(self.least).max(0).unsigned_abs() + 2) * 1_000_000
+    }
+}
+
 /// All clients.
 pub struct Clients {
     /// The machine of each client.
@@ -63,6 +87,7 @@ pub struct Clients {
     /// The same on several keys, by the time whose keys they are.
     several: BTreeMap<u64, Vec<multi::Operation>>,
     values: u64,
+    stamps: Stamps,
     /// Requests answered, refused without effect, and without an outcome.
     pub answered: u64,
     /// See `answered`.
@@ -80,6 +105,7 @@ impl Clients {
             history: Vec::new(),
             several: BTreeMap::new(),
             values: 0,
+            stamps: Stamps { least: i64::MAX, most: i64::MIN },
             answered: 0,
             refused: 0,
             unknown: 0,
@@ -158,6 +184,23 @@ impl Clients {
         (key(now, number), command)
     }
 
+    /// A leader has put this time into an entry.
+    pub fn stamped(&mut self, stamp_ms: u64, now: Now) {
+        self.stamps.note(stamp_ms, now.mono_ms..=now.mono_ms);
+    }
+
+    /// Reads are evaluated by this time of a leader, which it gave after they were asked.
+    pub fn read_stamped(&mut self, slot: usize, id: ReadId, stamp_ms: u64, now: Now) {
+        if let Some(asked) = self.asked.get(&(slot, Ticket::Read(id))) {
+            self.stamps.note(stamp_ms, asked.call_ns / 1_000_000..=now.mono_ms);
+        }
+    }
+
+    /// How far the leaders' times were off.
+    pub fn stamps(&self) -> Stamps {
+        self.stamps
+    }
+
     /// A run has its outcome.
     pub fn run_done(&mut self, slot: usize, id: RunId, result: &RunResult, ns: u64) -> Result<Option<usize>, String> {
         self.done(slot, Ticket::Run(id), result, ns)
@@ -228,7 +271,8 @@ impl Clients {
     /// Judges everything that was seen.
     /// # Errors
     /// What cannot be explained by one order.
-    pub fn judge(&self, limits: &Limits) -> Result<(), String> {
+    pub fn judge(&self) -> Result<(), String> {
+        let limits = &Limits { expiry_tolerance_ns: self.stamps.tolerance_ns(), ..Limits::default() };
         linearizability::check(&self.history, limits).map_err(|violation| violation.timeline())?;
         self.several.values().try_for_each(|history| match multi::check(history, limits) {
             Ok(_) => Ok(()),

@@ -16,8 +16,6 @@ mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use redraft_tests::linearizability::Limits;
-
 use plan::Plan;
 use planted::Bug;
 pub use trace::Trace;
@@ -43,22 +41,14 @@ pub fn run(seed: u64, bug: Option<Bug>, trace: Trace) -> Finished {
 /// # Panics
 /// There is no directory for the files.
 pub fn run_plan(plan: Plan, bug: Option<Bug>, trace: Trace) -> Finished {
-    let limits = limits(&plan);
     let mut world = World::new(plan, bug, trace).expect("there is room for files");
     // A panic of the node is a finding like any other.
     let verdict = catch_unwind(AssertUnwindSafe(|| world.run())).unwrap_or_else(|panic| Err(format!("panic: {}", text(panic.as_ref()))));
-    let verdict = verdict.and_then(|()| world.clients().judge(&limits));
+    let verdict = verdict.and_then(|()| world.clients().judge());
     Finished { counts: world.counts(), hash: world.trace.hash(), verdict }
 }
 
 fn text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     text.unwrap_or("without a text").to_owned()
-}
-
-/// How far from its time a key may go or stay: clocks are off by so much, and a leader whose clock has stepped needs a while to notice.
-fn limits(plan: &Plan) -> Limits {
-    let steps_ms = if plan.rates.clock_step > 0.0 { 2 * plan.step_ms } else { 0 };
-    let tolerance_ms = u64::try_from(2 * plan.skew_ms + steps_ms).unwrap_or(0) + 2 * plan.sizes.clock_skew_max_ms;
-    Limits { expiry_tolerance_ns: tolerance_ms * 1_000_000, ..Limits::default() }
 }

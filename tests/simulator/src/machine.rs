@@ -84,6 +84,8 @@ pub enum Out {
     Stream(SnapshotId, Box<Message>, SnapshotFiles),
     /// A client's run has its outcome.
     RunDone(RunId, RunResult),
+    /// A client's reads are evaluated by this time of a leader.
+    ReadStamped(ReadId, u64),
     /// A client's reads have their outcome.
     ReadDone(ReadId, Result<Vec<Reply>, RequestError>),
     /// A join request is answered.
@@ -388,7 +390,7 @@ impl Machine {
         if self.bug == Some(Bug::ReadWithoutRound) {
             self.evaluate(id, now.wall_ms);
         } else if life.may_read_alone() {
-            self.out.push(Out::Later(Work::Evaluate(id, now.wall_ms)));
+            self.may_read(id, now.wall_ms);
         } else {
             self.event(now, |core| core.read(id, now.mono_ms + REQUEST_TIMEOUT_MS, 0));
         }

@@ -14,8 +14,9 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 
 use protobuf::Message as _;
-use raft::eraftpb::Message;
+use raft::eraftpb::{Entry, Message};
 use raftlog::engine::{Engine, ExportedFile, ViewKind};
+use raftlog::entry::Envelope;
 use raftlog::message::{Body, Frame};
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
@@ -27,7 +28,7 @@ use redraft_tests::linearizability::Command;
 use tempfile::TempDir;
 
 use crate::checks::{Checked, Checks, contents_of};
-use crate::clients::{Clients, Question};
+use crate::clients::{Clients, Question, Stamps};
 use crate::machine::{Life, Machine, Out, Started, Work, fork};
 use crate::plan::{Plan, Rates};
 use crate::planted::Bug;
@@ -47,6 +48,8 @@ const ANNOUNCE_EVERY_MS: u64 = 2_000;
 const PERMANENT_EVERY_MS: u64 = 3_000;
 /// Within so long after the last fault everything must be well again, in ms.
 const HEALED_WITHIN_MS: u64 = 60_000;
+/// A frame is held back by cuts and pauses for no longer than this, in ms.
+const STAMP_LATE_MS: i64 = 10_000;
 /// Lanes between two nodes.
 const LANES: [Lane; 3] = [Lane::Control, Lane::Append, Lane::Forward];
 
@@ -245,6 +248,8 @@ pub struct World {
     checks: Checks,
     counts: Counts,
     permanent_at_ms: u64,
+    /// How far the wall clocks were off so far, at least and at most.
+    offsets_ms: (i64, i64),
     is_healing: bool,
     clients_stop: bool,
     /// The story.
@@ -296,6 +301,7 @@ impl World {
             checks: Checks::default(),
             counts: Counts::default(),
             permanent_at_ms: 0,
+            offsets_ms: (-plan.skew_ms, plan.skew_ms),
             is_healing: false,
             clients_stop: false,
             trace,
@@ -379,6 +385,7 @@ impl World {
         }
         self.serve_everywhere()?;
         self.compare_data()?;
+        self.check_stamps()?;
         self.counts.elections = self.checks.elections;
         (self.counts.answered, self.counts.refused, self.counts.unknown) =
             (self.clients.answered, self.clients.refused, self.clients.unknown);
@@ -538,13 +545,44 @@ impl World {
                     self.machines[slot].life.as_ref().map_or((0, 0), |life| (life.identity.node_id, life.core.group().term()));
                 self.checks.committed(node, term, &entries)?;
             }
-            Out::Logged(entries) => self.checks.logged(&entries)?,
+            Out::Logged(entries) => {
+                self.note_stamps(slot, &entries);
+                self.checks.logged(&entries)?;
+            }
+            Out::ReadStamped(id, stamp_ms) => {
+                let now = self.now(slot);
+                self.clients.read_stamped(slot, id, stamp_ms, now);
+            }
             Out::Compared(result) => {
                 self.counts.comparisons += u64::from(result.is_ok());
                 self.trace.note(self.now_us, slot, format_args!("replicas compared: {result:?}"));
             }
             Out::Differs(what) => return Err(format!("replicas differ: {what}")),
             Out::Removed => self.removed(slot),
+        }
+        Ok(())
+    }
+
+    /// A leader logs what it proposes at once.
+    fn note_stamps(&mut self, slot: usize, entries: &[Entry]) {
+        let now = self.now(slot);
+        let Some(life) = self.machines[slot].life.as_ref().filter(|_| self.machines[slot].leads()) else { return };
+        for entry in entries.iter().filter(|entry| entry.term == life.core.group().term()) {
+            if let Ok(envelope) = Envelope::read(entry.data.clone())
+                && envelope.now_ms > 0
+            {
+                self.clients.stamped(envelope.now_ms, now);
+            }
+        }
+    }
+
+    /// No leader's time is ahead of every clock; and it is behind all of them by no more than frames were under way, which is what a leader
+    /// with a clock of its own judges others' clocks by.
+    fn check_stamps(&self) -> Checked {
+        let Stamps { least, most } = self.clients.stamps();
+        let (slowest, fastest) = self.offsets_ms;
+        if most > EPOCH_MS.cast_signed() + fastest || least < EPOCH_MS.cast_signed() + slowest - STAMP_LATE_MS {
+            return Err(format!("leaders' times were off by {least} to {most} ms since {EPOCH_MS}, the clocks by {slowest} to {fastest}"));
         }
         Ok(())
     }

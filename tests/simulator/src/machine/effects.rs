@@ -58,7 +58,7 @@ impl Machine {
                 life.apply_later(Vec::new(), &mut self.out);
                 life.task(ApplyTask::GiveUp(sequence), &mut self.out);
             }
-            Effect::ReadReady { id, now_ms } => self.out.push(Out::Later(Work::Evaluate(id, now_ms))),
+            Effect::ReadReady { id, now_ms } => self.may_read(id, now_ms),
             Effect::FailRead(id, error) => {
                 life.reads.remove(&id);
                 self.out.push(Out::ReadDone(id, Err(error)));
@@ -123,6 +123,12 @@ impl Machine {
         for persist in std::mem::take(&mut life.unsynced) {
             life.log_task(LogTask::Persist(persist), &mut self.out);
         }
+    }
+
+    /// A client's reads may be evaluated by this time of a leader.
+    pub(super) fn may_read(&mut self, id: ReadId, now_ms: u64) {
+        self.out.push(Out::ReadStamped(id, now_ms));
+        self.out.push(Out::Later(Work::Evaluate(id, now_ms)));
     }
 
     /// Evaluates a client's reads on the data as it is now, by the leader's time. As in a process, this is on another thread and so some time

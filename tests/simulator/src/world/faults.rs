@@ -73,6 +73,7 @@ impl World {
                 let condition = &mut self.conditions[slot];
                 let before = condition.offset_ms;
                 condition.offset_ms = if before.abs() > self.plan.skew_ms { 0 } else { before + step };
+                self.offsets_ms = (self.offsets_ms.0.min(condition.offset_ms), self.offsets_ms.1.max(condition.offset_ms));
                 condition.offset_ms != before
             }
             Fault::Verify => {
