@@ -64,7 +64,9 @@ impl World {
     pub(super) fn ask_to_join(&mut self, slot: usize, era: u64, of: Option<usize>) -> Checked {
         let incarnation = self.machines[slot].blank.as_ref().map(|storage| storage.identity().incarnation);
         let Some(incarnation) = incarnation.filter(|_| self.machines[slot].era == era) else { return Ok(()) };
-        self.plan_in(JOIN_EVERY_MS * 1_000, Event::AskToJoin(slot, era, None));
+        if of.is_none() {
+            self.plan_in(JOIN_EVERY_MS * 1_000, Event::AskToJoin(slot, era, None));
+        }
         let others: Vec<usize> = (0..self.machines.len()).filter(|other| *other != slot).collect();
         let Some(asked) = of.or_else(|| others.choose(&mut self.random).copied()) else { return Ok(()) };
         if !self.reaches(slot, asked) {
