@@ -14,6 +14,7 @@ use raftlog::log::{INITIAL_POSITION, LOG_COLUMN_FAMILIES, LogStore, Persist};
 use redraft::keyspace::group_range;
 use redraft::node::core::{COLUMN_FAMILIES, GROUP, read_snapshot_contents};
 
+use crate::Oracle;
 use crate::machine::Machine;
 
 /// A property that does not hold.
@@ -33,8 +34,8 @@ struct Seen {
 /// The history of all nodes, as far as the checks need it.
 #[derive(Default)]
 pub struct Checks {
-    /// Whether nothing is checked: what is left are the clients, and the end of the run.
-    pub are_off: bool,
+    /// Whether nothing is checked: what is left are the clients.
+    are_off: bool,
     /// Who leads a term.
     leaders: BTreeMap<u64, u64>,
     /// Contents of the entry at an index and term, and the term of the one before it where that is known.
@@ -107,6 +108,11 @@ fn contents(entry: &Entry) -> u64 {
 }
 
 impl Checks {
+    /// The checks that somebody judges by.
+    pub fn of(oracle: Oracle) -> Self {
+        Self { are_off: oracle == Oracle::Clients, ..Self::default() }
+    }
+
     /// Log matching: an index and a term name one entry, with one predecessor.
     pub fn logged(&mut self, entries: &[Entry]) -> Checked {
         if self.are_off {

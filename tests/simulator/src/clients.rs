@@ -88,6 +88,8 @@ pub struct Clients {
     several: BTreeMap<u64, Vec<multi::Operation>>,
     values: u64,
     stamps: Stamps,
+    /// The first thing that was wrong by itself.
+    wrong: Option<String>,
     /// Requests answered, refused without effect, and without an outcome.
     pub answered: u64,
     /// See `answered`.
@@ -106,6 +108,7 @@ impl Clients {
             several: BTreeMap::new(),
             values: 0,
             stamps: Stamps { least: i64::MAX, most: i64::MIN },
+            wrong: None,
             answered: 0,
             refused: 0,
             unknown: 0,
@@ -218,12 +221,20 @@ impl Clients {
         match result {
             Ok(replies) => {
                 self.answered += 1;
-                self.remember(asked, replies, ns)?;
+                self.remember(asked, replies, ns).or_else(|wrong| self.complain(wrong))?;
             }
             Err(RequestError::Unknown) => self.lose(asked),
             Err(_) => self.refused += 1,
         }
         Ok(Some(client))
+    }
+
+    /// What clients see is wrong, whatever else they see.
+    /// # Errors
+    /// Always that.
+    pub fn complain<T>(&mut self, wrong: String) -> Result<T, String> {
+        self.wrong.get_or_insert(wrong.clone());
+        Err(wrong)
     }
 
     fn remember(&mut self, Asked { client, question, call_ns }: Asked, replies: &[Reply], ns: u64) -> Result<(), String> {
@@ -271,7 +282,13 @@ impl Clients {
     /// Judges everything that was seen.
     /// # Errors
     /// What cannot be explained by one order.
-    pub fn judge(&self) -> Result<(), String> {
+    pub fn judge(&mut self) -> Result<(), String> {
+        if let Some(wrong) = &self.wrong {
+            return Err(wrong.clone());
+        }
+        for (_, asked) in std::mem::take(&mut self.asked) {
+            self.lose(asked);
+        }
         let limits = &Limits { expiry_tolerance_ns: self.stamps.tolerance_ns(), ..Limits::default() };
         linearizability::check(&self.history, limits).map_err(|violation| violation.timeline())?;
         self.several.values().try_for_each(|history| match multi::check(history, limits) {

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use clap::Parser;
 use redraft_simulator::planted::Bug;
-use redraft_simulator::{Counts, Fault, Finished, Trace, run};
+use redraft_simulator::{Counts, Fault, Finished, Oracle, Trace, run};
 
 /// So many seeds are told once more in a process of their own.
 const SEEDS_TOLD_AGAIN: u64 = 4;
@@ -50,11 +50,11 @@ fn bug(name: &str) -> Result<Bug, String> {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if let Some(seed) = arguments.seed.filter(|_| arguments.hash) {
-        println!("{:016x}", run(seed, arguments.bug, Trace::default()).hash);
+        println!("{:016x}", run(seed, arguments.bug, Oracle::All, Trace::default()).hash);
         return ExitCode::SUCCESS;
     }
     if let Some(seed) = arguments.seed {
-        let finished = run(seed, arguments.bug, Trace::told());
+        let finished = run(seed, arguments.bug, Oracle::All, Trace::told());
         eprintln!("seed {seed}: {:?}, story {:016x}: {:?}", finished.counts, finished.hash, finished.verdict.is_ok());
         return report(seed, &finished);
     }
@@ -63,7 +63,7 @@ fn main() -> ExitCode {
     if arguments.selftest {
         return selftest(&arguments);
     }
-    let outcome = run_many(&arguments, arguments.bug);
+    let outcome = run_many(&arguments, arguments.bug, Oracle::All);
     println!("{}", outcome.summary());
     for (seed, finished) in &outcome.failed {
         report(*seed, finished);
@@ -90,7 +90,7 @@ fn seed_with_two_stories(arguments: &Arguments) -> Option<u64> {
         let output = command.output().expect("this program can be started again");
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     };
-    let told = |seed: u64| format!("{:016x}", run(seed, arguments.bug, Trace::default()).hash);
+    let told = |seed: u64| format!("{:016x}", run(seed, arguments.bug, Oracle::All, Trace::default()).hash);
     seeds.into_iter().find(|seed| told(*seed) != told_again(*seed))
 }
 
@@ -133,7 +133,7 @@ impl Outcome {
 }
 
 /// Runs seeds on all threads; with a planted bug only until one finds it.
-fn run_many(arguments: &Arguments, bug: Option<Bug>) -> Outcome {
+fn run_many(arguments: &Arguments, bug: Option<Bug>, oracle: Oracle) -> Outcome {
     let threads = arguments.threads.or_else(|| thread::available_parallelism().ok().map(Into::into)).unwrap_or(1);
     let (next, stop) = (AtomicU64::new(arguments.seed_from), AtomicBool::new(false));
     let end = arguments.seed_from + arguments.seeds;
@@ -147,7 +147,7 @@ fn run_many(arguments: &Arguments, bug: Option<Bug>) -> Outcome {
                     if seed >= end {
                         return;
                     }
-                    let finished = run(seed, bug, Trace::default());
+                    let finished = run(seed, bug, oracle, Trace::default());
                     let mut outcome = outcome.lock().expect("no holder of this lock panics");
                     outcome.seeds += 1;
                     outcome.counts += finished.counts;
@@ -167,24 +167,27 @@ fn run_many(arguments: &Arguments, bug: Option<Bug>) -> Outcome {
 
 /// Every planted bug must be found, and the sound version must pass its seeds.
 fn selftest(arguments: &Arguments) -> ExitCode {
-    println!("| planted bug | found after | by |");
-    println!("|---|---|---|");
+    println!("| planted bug | found after | by | by the clients alone |");
+    println!("|---|---|---|---|");
     let mut missed = 0;
     for bug in Bug::ALL {
-        let outcome = run_many(arguments, Some(bug));
+        let outcome = run_many(arguments, Some(bug), Oracle::All);
         match outcome.failed.first() {
-            Some((seed, _)) if run(*seed, None, Trace::default()).verdict.is_err() => {
+            Some((seed, _)) if run(*seed, None, Oracle::All, Trace::default()).verdict.is_err() => {
                 missed += 1;
-                println!("| {bug:?} | seed {seed} fails **without it**, too | |");
+                println!("| {bug:?} | seed {seed} fails **without it**, too | | |");
             }
             Some((seed, finished)) => {
                 let by = finished.verdict.as_ref().err().and_then(|problem| problem.lines().next()).unwrap_or_default();
                 let by: String = by.chars().take(100).collect();
-                println!("| {bug:?} | {} seeds, {:.1} s (seed {seed}) | {by} |", outcome.seeds, outcome.seconds);
+                let alone = run_many(arguments, Some(bug), Oracle::Clients);
+                let alone =
+                    alone.failed.first().map_or_else(|| "no".to_owned(), |(seed, _)| format!("{} seeds (seed {seed})", alone.seeds));
+                println!("| {bug:?} | {} seeds, {:.1} s (seed {seed}) | {by} | {alone} |", outcome.seeds, outcome.seconds);
             }
             None => {
                 missed += 1;
-                println!("| {bug:?} | **not found** in {} seeds, {:.1} s | |", outcome.seeds, outcome.seconds);
+                println!("| {bug:?} | **not found** in {} seeds, {:.1} s | | |", outcome.seeds, outcome.seconds);
             }
         }
     }

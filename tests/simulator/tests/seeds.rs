@@ -1,7 +1,7 @@
 //! The simulator within `make test`: some seeds, the same story twice, and every planted bug. `make sim` does more.
 
 use redraft_simulator::planted::Bug;
-use redraft_simulator::{Finished, Trace, run};
+use redraft_simulator::{Finished, Oracle, Trace, run};
 
 /// Seeds that every test run goes through.
 const SEEDS: std::ops::Range<u64> = 0..60;
@@ -9,7 +9,7 @@ const SEEDS: std::ops::Range<u64> = 0..60;
 const BUDGET: u64 = 300;
 
 fn simulate(seed: u64, bug: Option<Bug>) -> Finished {
-    run(seed, bug, Trace::default())
+    run(seed, bug, Oracle::All, Trace::default())
 }
 
 #[test]

@@ -74,7 +74,7 @@ impl World {
                 asked += 1;
                 let (now, ns) = (self.now(slot), self.ns());
                 if !self.clients.send(client + slot, &mut self.machines[slot], now, ns, question) {
-                    return Err(format!("machine {slot} is not there at the end"));
+                    return self.clients.complain(format!("machine {slot} is not there at the end"));
                 }
                 self.drain(slot)?;
             }
@@ -85,7 +85,8 @@ impl World {
         }
         let answered = usize::try_from(self.clients.answered - answered_before).expect("few requests");
         if answered < asked {
-            return Err(format!("{answered} of the {asked} last requests were answered: {}", self.describe()));
+            let unanswered = format!("{answered} of the {asked} last requests were answered: {}", self.describe());
+            return self.clients.complain(unanswered);
         }
         if !self.is_settled() {
             return Err(format!("the cluster does not come to rest after its last requests: {}", self.describe()));
