@@ -46,6 +46,10 @@ impl Machine {
 
     /// The log, if it has entries at its end that nothing but the mark would miss; and the least index that something would miss.
     fn losable(&self) -> Option<(LogStore, u64)> {
+        // A start would finish that, and replace the log with all that it has lost.
+        if self.durable_installation().is_some() {
+            return None;
+        }
         let contents = read_snapshot_contents(self.data.view(ViewKind::Latest).as_ref()).expect("good data");
         let store = LogStore::open(self.log.clone(), GROUP, contents.position, contents.configuration, None).ok()?;
         let least = contents.position.index.max(store.hard_state().commit).max(store.first());
