@@ -651,7 +651,10 @@ impl Core {
         for message in effects.messages {
             self.send_raft(message);
         }
-        self.effects.extend(effects.snapshot.map(Effect::Install));
+        if let Some(snapshot) = effects.snapshot {
+            self.data_replaced(snapshot.get_metadata().index);
+            self.effects.push(Effect::Install(snapshot));
+        }
         self.effects.extend(effects.persists.into_iter().map(Effect::Persist));
         if !effects.committed.is_empty() {
             self.effects.push(Effect::Apply(effects.committed));

@@ -48,6 +48,8 @@ pub struct Divergence {
 pub(super) struct Verification {
     /// This replica's latest digest; `None` inside while it is being computed.
     own: Option<(EntryPosition, Option<GroupDigest>)>,
+    /// As of this index the data come from a snapshot; a digest of those before says nothing.
+    replaced_at: u64,
     /// When to stop, and why.
     stop: Option<(u64, Divergence)>,
     /// This node's clients.
@@ -245,8 +247,23 @@ impl Core {
         }
     }
 
+    /// A snapshot takes the place of the data: whatever was wrong with them is gone.
+    pub(super) fn data_replaced(&mut self, index: u64) {
+        self.verification.own = None;
+        self.verification.stop = None;
+        self.verification.replaced_at = index;
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_condemned(&self) -> bool {
+        self.verification.stop.is_some()
+    }
+
     /// What comes from an earlier verification than the latest is late.
     fn note_own(&mut self, entry: EntryPosition, digest: Option<GroupDigest>) {
+        if entry.index <= self.verification.replaced_at {
+            return;
+        }
         if self.verification.own.as_ref().is_none_or(|(known, _)| known.index <= entry.index) {
             self.verification.own = Some((entry, digest));
         }

@@ -158,6 +158,29 @@ fn whatever_gets_lost_is_asked_for_again() {
 }
 
 #[test]
+fn a_replica_that_got_a_snapshot_since_does_not_stop() {
+    for before_the_verdict in [true, false] {
+        let (mut simulation, leader) = settled(9);
+        let [damaged, other] = followers(leader);
+        damage(&simulation, damaged, "m", b"never written");
+        let mut replace = |simulation: &mut Simulation, index| simulation.life(damaged).expect("alive").core.data_replaced(index);
+        if before_the_verdict {
+            lose(&mut simulation, |_, step| matches!(step, VerifyStep::Verdict(_)));
+        }
+        let result = verify(&mut simulation, other);
+        assert_eq!(differing(&result), [(damaged, Some(stored("m")))]);
+        if !before_the_verdict {
+            let is_told = |simulation: &Simulation| simulation.nodes[&damaged].life.as_ref().is_some_and(|life| life.core.is_condemned());
+            run_until(&mut simulation, is_told);
+        }
+        replace(&mut simulation, result.index + 1);
+        lose(&mut simulation, |_, _| false);
+        let_verdicts_arrive(&mut simulation);
+        assert_eq!(simulation.diverged, []);
+    }
+}
+
+#[test]
 fn a_silent_member_is_missing_and_not_wrong() {
     let (mut simulation, leader) = settled(4);
     let [silent, other] = followers(leader);
