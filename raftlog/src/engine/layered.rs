@@ -207,7 +207,7 @@ impl Shared {
             };
             retired.retain(|layer| Arc::strong_count(layer) > 1);
             self.base_reaches.store(sequence, Ordering::SeqCst);
-            let result = self.base.write(&layer.newest()).and_then(|()| self.base.sync());
+            let result = self.base.write_synced(&layer.newest());
             drop(layer);
             let mut progress = self.progress();
             match result {
@@ -271,7 +271,7 @@ impl Engine for LayeredEngine {
         let base = OnceCell::new();
         // Before the state: what is newer than it looks is taken again, not the other way round.
         let generation = shared.generation.load(Ordering::Acquire);
-        let state = if kind == ViewKind::Snapshot {
+        let state = if matches!(kind, ViewKind::Snapshot | ViewKind::Bulk) {
             // While this lock is held nothing is frozen, so the base has nothing that the state has not.
             let current = shared.current.read().expect("no holder of this lock panics");
             base.get_or_init(|| shared.base.view(kind));
@@ -285,7 +285,7 @@ impl Engine for LayeredEngine {
     fn write(&self, batch: &WriteBatch) -> EngineResult<()> {
         let shared = &self.shared;
         if batch.changes.iter().any(|change| matches!(change, Change::DeleteRange(..))) {
-            return shared.write_through(|base| base.write(batch).and_then(|()| base.sync()));
+            return shared.write_through(|base| base.write_synced(batch));
         }
         let mut writer = shared.writer();
         let mut active = shared.state().active.clone();
@@ -375,7 +375,7 @@ impl LayeredView<'_> {
 
     fn base(&self) -> &dyn View {
         let kind = match self.kind {
-            ViewKind::Latest | ViewKind::Snapshot => self.kind,
+            ViewKind::Latest | ViewKind::Snapshot | ViewKind::Bulk => self.kind,
             ViewKind::CachedLatest | ViewKind::CachedSnapshot => ViewKind::CachedLatest,
         };
         self.base.get_or_init(|| self.shared.base.view(kind)).as_ref()

@@ -91,7 +91,9 @@ impl Engine for MemoryEngine {
     fn view(&self, kind: ViewKind) -> Box<dyn View + '_> {
         match kind {
             ViewKind::Latest | ViewKind::CachedLatest => Box::new(LatestView { engine: self }),
-            ViewKind::Snapshot | ViewKind::CachedSnapshot => Box::new(MemoryView { families: Arc::clone(&self.lock().current) }),
+            ViewKind::Snapshot | ViewKind::CachedSnapshot | ViewKind::Bulk => {
+                Box::new(MemoryView { families: Arc::clone(&self.lock().current) })
+            }
         }
     }
 

@@ -74,6 +74,8 @@ pub enum ViewKind {
     Snapshot,
     /// As `Snapshot`, but a read that would have to touch the disk fails with `EngineError::WouldBlock`.
     CachedSnapshot,
+    /// As `Snapshot`, for reading everything once: what is read takes no room in a cache from what is read often.
+    Bulk,
 }
 
 /// One change of a batch.
@@ -183,6 +185,14 @@ pub trait Engine: Send + Sync {
     /// # Errors
     /// `Io`: what is durable is now unknown; the process must stop, and never sync again.
     fn sync(&self) -> EngineResult<()>;
+
+    /// Applies a batch and makes it durable, with all before it.
+    /// # Errors
+    /// Those of `write` and of `sync`.
+    fn write_synced(&self, batch: &WriteBatch) -> EngineResult<()> {
+        self.write(batch)?;
+        self.sync()
+    }
 
     /// Tells of a failure in the background of which no call was told yet. May write, but nothing that can be read.
     /// # Errors

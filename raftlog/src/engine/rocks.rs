@@ -161,6 +161,18 @@ impl RocksEngine {
         options
     }
 
+    fn native(&self, batch: &WriteBatch) -> rocksdb::WriteBatch {
+        let mut native = rocksdb::WriteBatch::default();
+        for change in &batch.changes {
+            match change {
+                Change::Put(cf, key, value) => native.put_cf(self.family(*cf), key, value),
+                Change::Delete(cf, key) => native.delete_cf(self.family(*cf), key),
+                Change::DeleteRange(cf, range) => native.delete_range_cf(self.family(*cf), &range.from, &range.to),
+            }
+        }
+        native
+    }
+
     fn families(&self) -> impl Iterator<Item = Cf> {
         (0u8..).take(self.names.len()).map(Cf)
     }
@@ -182,7 +194,7 @@ impl Engine for RocksEngine {
         let mut reads = ReadOptions::default();
         let snapshot = match kind {
             ViewKind::Latest | ViewKind::CachedLatest => None,
-            ViewKind::Snapshot | ViewKind::CachedSnapshot => Some(self.db.snapshot()),
+            ViewKind::Snapshot | ViewKind::CachedSnapshot | ViewKind::Bulk => Some(self.db.snapshot()),
         };
         if let Some(snapshot) = &snapshot {
             reads.set_snapshot(snapshot);
@@ -191,19 +203,24 @@ impl Engine for RocksEngine {
         if cached {
             reads.set_read_tier(ReadTier::BlockCache);
         }
-        Box::new(RocksView { engine: self, reads, snapshot, cached })
+        let fills_cache = kind != ViewKind::Bulk;
+        reads.fill_cache(fills_cache);
+        Box::new(RocksView { engine: self, reads, snapshot, cached, fills_cache })
     }
 
     fn write(&self, batch: &WriteBatch) -> EngineResult<()> {
-        let mut native = rocksdb::WriteBatch::default();
-        for change in &batch.changes {
-            match change {
-                Change::Put(cf, key, value) => native.put_cf(self.family(*cf), key, value),
-                Change::Delete(cf, key) => native.delete_cf(self.family(*cf), key),
-                Change::DeleteRange(cf, range) => native.delete_range_cf(self.family(*cf), &range.from, &range.to),
-            }
+        self.db.write_opt(self.native(batch), &self.write_options()).map_err(|error| failure(&error))
+    }
+
+    /// With a WAL, no other record comes between the two: RocksDB lets the next one wait for this one's sync.
+    fn write_synced(&self, batch: &WriteBatch) -> EngineResult<()> {
+        if self.durability == Durability::Flush {
+            self.write(batch)?;
+            return self.sync();
         }
-        self.db.write_opt(native, &self.write_options()).map_err(|error| failure(&error))
+        let mut options = self.write_options();
+        options.set_sync(true);
+        self.db.write_opt(self.native(batch), &options).map_err(|error| failure(&error))
     }
 
     fn sync(&self) -> EngineResult<()> {
@@ -285,6 +302,7 @@ struct RocksView<'a> {
     reads: ReadOptions,
     snapshot: Option<Snapshot<'a>>,
     cached: bool,
+    fills_cache: bool,
 }
 
 impl View for RocksView<'_> {
@@ -298,6 +316,7 @@ impl View for RocksView<'_> {
             return Box::new(std::iter::once(Err(EngineError::WouldBlock)));
         }
         let mut reads = ReadOptions::default();
+        reads.fill_cache(self.fills_cache);
         if let Some(snapshot) = &self.snapshot {
             reads.set_snapshot(snapshot);
         }

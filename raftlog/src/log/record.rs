@@ -23,7 +23,7 @@ pub struct Persist {
     pub hard_state: Option<HardState>,
     /// A snapshot was installed: the whole log is replaced by this truncation.
     pub reset: Option<LogPosition>,
-    /// Whether the batch must be synced before the messages leave. Without it order alone is kept.
+    /// Whether it must be durable before the messages leave. Without it, it may be stored with a later one.
     pub must_sync: bool,
     /// Messages that rely on this and everything before being durable.
     pub messages: Vec<Message>,

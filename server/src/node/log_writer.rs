@@ -1,5 +1,5 @@
 //! The one writer of the Raft log; beside it `log/` has records of the node, which others write.
-//! It takes everything that waits, writes it as one batch, syncs once, and only then lets the messages leave that rely on it. A sync that
+//! It takes everything that waits, writes it as one batch, synced, and only then lets the messages leave that rely on it. A sync that
 //! fails ends the process: what is on the disk is unknown then, and trying again would hide it (Rebello et al., ATC 2020).
 
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::sync::mpsc::Receiver;
 
 use raft::eraftpb::Entry;
 use raftlog::engine::{Engine, EngineError, WriteBatch};
-use raftlog::log::{HighWater, LogPosition, Persist, encode_truncation};
+use raftlog::log::{HighWater, LogPosition, Mark, Persist, encode_truncation};
 
 use super::core::{GROUP, raft_frame};
 use super::shell::{Completions, Network, stop_for, wall_ms};
@@ -23,21 +23,83 @@ pub enum LogTask {
     Truncate(u64, LogPosition),
 }
 
+impl LogTask {
+    /// Whether it must be durable before anything else happens. A commit index alone need not be: it can be found out again. What was
+    /// truncated would take room until the next entry comes, and on a full disk none does.
+    #[must_use]
+    pub const fn must_sync(&self) -> bool {
+        match self {
+            Self::Persist(persist) => persist.must_sync,
+            Self::Truncate(..) => true,
+        }
+    }
+}
+
+/// The log on disk, and what it held at least.
+/// Invariant: every record of the WAL is synced before the next one is written, so a power cut finds at most one that may be torn.
+pub struct LogWriter {
+    engine: Arc<dyn Engine>,
+    high_water: HighWater,
+    /// What need not be durable, for the next batch that must.
+    waiting: WriteBatch,
+}
+
+impl LogWriter {
+    /// Writes to this engine, whose high-water mark is begun.
+    #[must_use]
+    pub fn new(engine: Arc<dyn Engine>, high_water: HighWater) -> Self {
+        Self { engine, high_water, waiting: WriteBatch::default() }
+    }
+
+    /// What the log holds at least.
+    #[must_use]
+    pub fn mark(&self) -> Mark {
+        self.high_water.mark()
+    }
+
+    /// Makes everything durable as one batch, if any of it must be; else it waits.
+    /// # Errors
+    /// The engine's, and those of the high-water file: the node must stop.
+    pub fn store(&mut self, tasks: &[LogTask]) -> Result<(), EngineError> {
+        let mut durable = None;
+        let mut vote = None;
+        for task in tasks {
+            match task {
+                LogTask::Persist(persist) => {
+                    persist.encode(GROUP, &mut self.waiting);
+                    vote = persist.hard_state.as_ref().map(|state| (state.term, state.vote)).or(vote);
+                    durable = persist.reset.or(durable);
+                    durable = persist.entries.last().map(|entry| LogPosition { index: entry.index, term: entry.term }).or(durable);
+                }
+                LogTask::Truncate(from, to) => encode_truncation(GROUP, *from, *to, &mut self.waiting),
+            }
+        }
+        if !tasks.iter().any(LogTask::must_sync) {
+            return Ok(());
+        }
+        let io = |error: std::io::Error| EngineError::Io(error.to_string());
+        if let Some(position) = kept(tasks, self.mark().last.index) {
+            self.high_water.lower(position).map_err(io)?;
+        }
+        self.engine.write_synced(&std::mem::take(&mut self.waiting))?;
+        self.high_water.raise(durable, vote).map_err(io)
+    }
+}
+
 /// The writer's thread.
-pub(super) struct LogWriter {
-    pub(super) engine: Arc<dyn Engine>,
-    pub(super) high_water: HighWater,
+pub(super) struct LogThread {
+    pub(super) writer: LogWriter,
     pub(super) tasks: Receiver<LogTask>,
     pub(super) network: Arc<dyn Network>,
     pub(super) completions: Arc<Completions>,
 }
 
-impl LogWriter {
+impl LogThread {
     /// Works until the node is gone.
     pub(super) fn run(mut self) {
         while let Ok(first) = self.tasks.recv() {
             let tasks: Vec<_> = std::iter::once(first).chain(self.tasks.try_iter().take(BATCH_TASKS_MAX)).collect();
-            if let Err(error) = store(self.engine.as_ref(), &mut self.high_water, &tasks) {
+            if let Err(error) = self.writer.store(&tasks) {
                 stop_for(&error, &format!("the Raft log cannot be written: {error}"));
             }
             let persists = || tasks.iter().filter_map(|task| if let LogTask::Persist(persist) = task { Some(persist) } else { None });
@@ -51,40 +113,6 @@ impl LogWriter {
             }
         }
     }
-}
-
-/// Writes everything that is to be stored as one batch, and syncs it if any of it must be.
-/// # Errors
-/// The engine's, and those of the high-water file: the node must stop.
-pub fn store(engine: &dyn Engine, high_water: &mut HighWater, tasks: &[LogTask]) -> Result<(), EngineError> {
-    let mut batch = WriteBatch::default();
-    let mut must_sync = false;
-    let mut durable = None;
-    let mut vote = None;
-    for task in tasks {
-        match task {
-            LogTask::Persist(persist) => {
-                persist.encode(GROUP, &mut batch);
-                must_sync |= persist.must_sync;
-                vote = persist.hard_state.as_ref().map(|state| (state.term, state.vote)).or(vote);
-                durable = persist.reset.or(durable);
-                durable = persist.entries.last().map(|entry| LogPosition { index: entry.index, term: entry.term }).or(durable);
-            }
-            LogTask::Truncate(from, to) => encode_truncation(GROUP, *from, *to, &mut batch),
-        }
-    }
-    let io = |error: std::io::Error| EngineError::Io(error.to_string());
-    if let Some(position) = kept(tasks, high_water.mark().last.index) {
-        high_water.lower(position).map_err(io)?;
-    }
-    if !batch.changes.is_empty() {
-        engine.write(&batch)?;
-    }
-    if must_sync {
-        engine.sync()?;
-    }
-    // A hard state that changes the term or the vote has to be synced; others say nothing new.
-    high_water.raise(durable, vote.filter(|_| must_sync)).map_err(io)
 }
 
 /// Where the log still ends at least if a crash comes before tasks that replace or drop entries up to the marked index are carried out, or
@@ -107,7 +135,7 @@ pub fn kept(tasks: &[LogTask], marked: u64) -> Option<LogPosition> {
 mod tests {
     use raft::eraftpb::HardState;
     use raftlog::engine::MemoryEngine;
-    use raftlog::log::{Found, LOG_COLUMN_FAMILIES, Mark};
+    use raftlog::log::{Durable, Found, LOG_COLUMN_FAMILIES, LogStore};
 
     use super::*;
 
@@ -117,17 +145,42 @@ mod tests {
         let path = dir.path().join("high-water");
         let (mut high_water, _) = HighWater::open(&path).expect("open");
         high_water.begin(Mark::default()).expect("write");
-        let engine = MemoryEngine::new(LOG_COLUMN_FAMILIES.len());
+        let mut writer = LogWriter::new(Arc::new(MemoryEngine::new(LOG_COLUMN_FAMILIES.len())), high_water);
         let mut check = |vote, must_sync, expected: (u64, u64)| {
             let hard_state = Some(HardState { term: 7, vote, ..HardState::default() });
             let persist = Persist { hard_state, must_sync, ..Persist::default() };
-            store(&engine, &mut high_water, &[LogTask::Persist(persist)]).expect("memory does not fail");
+            writer.store(&[LogTask::Persist(persist)]).expect("memory does not fail");
             let (term, vote) = expected;
             assert_eq!(HighWater::open(&path).expect("open").1, Found::Mark(Mark { term, vote, ..Mark::default() }));
         };
         check(0, false, (0, 0));
         check(0, true, (7, 0));
         check(3, true, (7, 3));
+    }
+
+    #[test]
+    fn nothing_is_written_before_it_is_synced() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let (mut high_water, _) = HighWater::open(&dir.path().join("high-water")).expect("open");
+        high_water.begin(Mark::default()).expect("write");
+        let engine = Arc::new(MemoryEngine::new(LOG_COLUMN_FAMILIES.len()));
+        let mut writer = LogWriter::new(engine.clone(), high_water);
+        let mut check = |task: LogTask, expected: (u64, u64, u64)| {
+            writer.store(&[task]).expect("memory does not fail");
+            assert_eq!(engine.unsynced(), 0);
+            let Durable { hard_state, truncated } = LogStore::durable(engine.as_ref(), GROUP).expect("a sound engine");
+            assert_eq!((hard_state.term, hard_state.commit, truncated.index), expected);
+        };
+        let state = |commit, must_sync| {
+            let hard_state = Some(HardState { term: 7, commit, ..HardState::default() });
+            LogTask::Persist(Persist { hard_state, must_sync, ..Persist::default() })
+        };
+        check(state(3, true), (7, 3, 0));
+        check(state(4, false), (7, 3, 0));
+        check(state(5, false), (7, 3, 0));
+        check(LogTask::Truncate(1, LogPosition { index: 2, term: 1 }), (7, 5, 2));
+        check(state(6, false), (7, 5, 2));
+        check(LogTask::Persist(Persist { must_sync: true, ..Persist::default() }), (7, 6, 2));
     }
 
     #[test]
@@ -154,7 +207,7 @@ mod tests {
     fn an_entry_replaced_by_one_of_a_lower_term_is_no_damage_after_a_crash() {
         let dir = tempfile::tempdir().expect("temporary directory");
         let path = dir.path().join("high-water");
-        let engine = std::sync::Arc::new(MemoryEngine::new(LOG_COLUMN_FAMILIES.len()));
+        let engine = Arc::new(MemoryEngine::new(LOG_COLUMN_FAMILIES.len()));
         let mut batch = WriteBatch::default();
         raftlog::log::encode_bootstrap(GROUP, &mut batch);
         engine.write(&batch).expect("memory does not fail");
@@ -169,16 +222,17 @@ mod tests {
                 ..Persist::default()
             })
         };
-        store(engine.as_ref(), &mut high_water, &[persist(6, 7)]).expect("memory does not fail");
+        let mut writer = LogWriter::new(engine.clone(), high_water);
+        writer.store(&[persist(6, 7)]).expect("memory does not fail");
         // Made durable as a start does it.
-        high_water.begin(Mark { last: LogPosition { index: 6, term: 7 }, term: 7, vote: 1 }).expect("write");
+        writer.high_water.begin(Mark { last: LogPosition { index: 6, term: 7 }, term: 7, vote: 1 }).expect("write");
         // As many come as go; the power fails after the sync, and what the file got since then is lost.
-        let after_sync = kept(&[persist(6, 6)], high_water.mark().last.index).expect("something is replaced");
-        store(engine.as_ref(), &mut high_water, &[persist(6, 6)]).expect("memory does not fail");
-        high_water.lower(after_sync).expect("write");
+        let after_sync = kept(&[persist(6, 6)], writer.mark().last.index).expect("something is replaced");
+        writer.store(&[persist(6, 6)]).expect("memory does not fail");
+        writer.high_water.lower(after_sync).expect("write");
         let Found::Mark(mark) = HighWater::open(&path).expect("open").1 else { panic!("there is a mark") };
         let configuration = raft::eraftpb::ConfState { voters: vec![1], ..Default::default() };
         let applied = LogPosition { index: 5, term: 5 };
-        assert!(raftlog::log::LogStore::open(engine, GROUP, applied, configuration, Some(mark)).is_ok());
+        assert!(LogStore::open(engine, GROUP, applied, configuration, Some(mark)).is_ok());
     }
 }

@@ -10,6 +10,7 @@ mod handle;
 pub mod log_writer;
 mod mailbox;
 mod peer_record;
+pub mod persist_gate;
 mod replies;
 mod request;
 pub mod shell;

@@ -27,8 +27,9 @@ use super::core::{
 };
 use super::fence;
 use super::handle::{Alone, MemberStatus, NodeHandle, NodeStatus, Role, Shared};
-use super::log_writer::{LogTask, LogWriter};
+use super::log_writer::{LogTask, LogThread, LogWriter};
 use super::mailbox::{Appetite, Mailbox};
+use super::persist_gate::PersistGate;
 use super::replies::{Answer, Replies};
 use super::request::{Request, RunResult};
 use super::storage::{Identity, SnapshotFiles, Storage};
@@ -382,8 +383,12 @@ pub fn start(
     });
     let (log_sender, log_tasks) = sync_channel(TASKS_MAX);
     let (apply_sender, apply_tasks) = sync_channel(TASKS_MAX);
-    let writer =
-        LogWriter { engine: log, high_water, tasks: log_tasks, network: Arc::clone(&network), completions: Arc::clone(&completions) };
+    let writer = LogThread {
+        writer: LogWriter::new(log, high_water),
+        tasks: log_tasks,
+        network: Arc::clone(&network),
+        completions: Arc::clone(&completions),
+    };
     let status = status(&core, &identity, &members);
     let replies = Replies::start();
     let shared = Arc::new(Shared {
@@ -418,7 +423,7 @@ pub fn start(
         replies,
         answers: Vec::new(),
         tracked: Vec::new(),
-        unsynced: Vec::new(),
+        persists: PersistGate::default(),
         completions,
         seen_persisted: 0,
         log: log_sender,
@@ -436,7 +441,6 @@ pub fn start(
         last_id: 0,
         outgoing: HashMap::new(),
         incoming: Vec::new(),
-        installing: None,
     };
     spawn("log", move || writer.run());
     spawn("apply", move || worker.run());
@@ -484,12 +488,10 @@ struct Shell {
     answers: Vec<Answer>,
     /// Runs to be tracked, handed over with the next entries.
     tracked: Vec<ClientRun>,
-    /// Persists that nothing waits for: they are stored with the next one that has to be synced, or at the next tick.
-    unsynced: Vec<Persist>,
+    persists: PersistGate,
     completions: Arc<Completions>,
     seen_persisted: u64,
     log: SyncSender<LogTask>,
-    /// For a record of the node itself; the log is the writer's.
     apply: SyncSender<ApplyTask>,
     network: Arc<dyn Network>,
     data: Arc<dyn Engine>,
@@ -506,8 +508,6 @@ struct Shell {
     outgoing: HashMap<SnapshotId, SnapshotFiles>,
     /// The files of snapshots received and not installed.
     incoming: Vec<(LogPosition, SnapshotFiles)>,
-    /// The snapshot being installed, with the persist that has to wait for it.
-    installing: Option<(SnapshotFiles, Vec<Persist>)>,
 }
 
 impl Shell {
@@ -537,7 +537,8 @@ impl Shell {
         if instant >= self.next_tick {
             self.next_tick = instant + self.tick;
             self.core.tick();
-            self.store_unsynced();
+            let going = self.persists.flush();
+            self.store(going);
             self.publish_status();
         }
         let leader_before = self.shared.status().leader_id;
@@ -631,17 +632,14 @@ impl Shell {
                 self.members_changed();
             }
         }
-        if finished.installed
-            && let Some((_, persists)) = &mut self.installing
-        {
-            for persist in std::mem::take(persists) {
-                send_task(&self.log, LogTask::Persist(persist));
-            }
+        if finished.installed {
+            let going = self.persists.installed();
+            self.store(going);
         }
         if persisted > self.seen_persisted {
             self.seen_persisted = persisted;
             self.core.persisted(persisted);
-            if let Some((files, _)) = self.installing.take_if(|(_, persists)| persists.is_empty()) {
+            if let Some(files) = self.persists.persisted(persisted) {
                 send_task(&self.apply, ApplyTask::FinishInstall(files));
             }
         }
@@ -773,18 +771,12 @@ impl Shell {
         for snapshot in persist.messages.extract_if(.., |message| message.get_msg_type() == MessageType::MsgSnapshot) {
             self.core.send_snapshot(snapshot);
         }
-        if let Some((_, persists)) = &mut self.installing {
-            persists.push(persist);
-        } else if persist.must_sync || !persist.messages.is_empty() {
-            self.store_unsynced();
-            send_task(&self.log, LogTask::Persist(persist));
-        } else {
-            self.unsynced.push(persist);
-        }
+        let going = self.persists.push(persist);
+        self.store(going);
     }
 
-    fn store_unsynced(&mut self) {
-        for persist in std::mem::take(&mut self.unsynced) {
+    fn store(&self, persists: Vec<Persist>) {
+        for persist in persists {
             send_task(&self.log, LogTask::Persist(persist));
         }
     }
@@ -804,7 +796,7 @@ impl Shell {
         }
         tracing::info!(index = position.index, "installing a snapshot");
         self.apply(Vec::new());
-        self.installing = Some((files.clone(), Vec::new()));
+        self.persists.begin_installation(files.clone());
         send_task(&self.apply, ApplyTask::Install(files, position));
     }
 
@@ -881,7 +873,7 @@ pub fn generate_snapshot(data: &dyn Engine, dir: &Path) -> Result<(Snapshot, Sna
         std::fs::remove_dir_all(dir).map_err(io)?;
     }
     std::fs::create_dir_all(dir).map_err(io)?;
-    let view = data.view(ViewKind::Snapshot);
+    let view = data.view(ViewKind::Bulk);
     let SnapshotContents { position, configuration } = read_snapshot_contents(view.as_ref())?;
     let files = data.export(view.as_ref(), &group_range(GROUP), dir)?;
     let mut snapshot = Snapshot::default();

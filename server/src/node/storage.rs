@@ -377,8 +377,7 @@ impl Storage {
         self.data.sync().map_err(in_data)?;
         let mut batch = WriteBatch::default();
         encode_bootstrap(GROUP, &mut batch);
-        self.log.write(&batch).map_err(in_log)?;
-        self.log.sync().map_err(in_log)?;
+        self.log.write_synced(&batch).map_err(in_log)?;
         self.write_identity(&identity)?;
         self.identity = identity;
         Ok(())
@@ -434,8 +433,7 @@ impl Storage {
         let mut batch = WriteBatch::default();
         persist.encode(GROUP, &mut batch);
         self.high_water.lower(position).map_err(|source| in_high_water(&self.dir, source))?;
-        self.log.write(&batch).map_err(in_log)?;
-        self.log.sync().map_err(in_log)?;
+        self.log.write_synced(&batch).map_err(in_log)?;
         self.high_water_mark = self.high_water_mark.map(|mark| Mark { last: position, ..mark });
         self.put(self.data.as_ref(), STATE, "node/install", None)?;
         self.clear_snapshots()
@@ -485,8 +483,7 @@ fn put_synced(engine: &dyn Engine, cf: Cf, name: &str, value: Option<Vec<u8>>) -
         Some(value) => batch.put(cf, state_key(NODE, name), value),
         None => batch.delete(cf, state_key(NODE, name)),
     }
-    engine.write(&batch)?;
-    engine.sync()
+    engine.write_synced(&batch)
 }
 
 /// Replaces the data by a received snapshot, under its marker. `finish_install` must follow when the log is reset.

@@ -54,7 +54,7 @@ impl Verifier {
         spawn("verify", move || {
             // No installation may pull the data away under the view.
             let _whole = shared.whole.read().expect("no holder of this lock panics");
-            let view = shared.data.view(ViewKind::Snapshot);
+            let view = shared.data.view(ViewKind::Bulk);
             completions.digested(entry, None);
             // Who waits for it has the other end, so it arrives.
             let _ = view_taken.send(());

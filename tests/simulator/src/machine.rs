@@ -34,7 +34,8 @@ use redraft::node::core::{
     Applied, COLUMN_FAMILIES, Core, CoreConfig, Effect, GROUP, Halt, JoinAnswer, Lane, Members, NewRun, Now, Reached, ReadId, RequestId,
     RunId, SnapshotContents, SnapshotId, StateMachine, TrackedRun, raft_frame, read_snapshot_contents,
 };
-use redraft::node::log_writer::{self, LogTask};
+use redraft::node::log_writer::{self, LogTask, LogWriter};
+use redraft::node::persist_gate::PersistGate;
 use redraft::node::shell::{begin_mark, generate_snapshot};
 use redraft::node::storage::{self, Identity, SnapshotFiles, Storage};
 use redraft::node::{PeerProcess, Request, RunResult};
@@ -298,7 +299,7 @@ impl Machine {
             members,
             table,
             machine,
-            high_water,
+            log_writer: LogWriter::new(self.log.clone(), high_water),
             log_tasks: Vec::new(),
             log_busy: None,
             apply_tasks: VecDeque::new(),
@@ -307,7 +308,7 @@ impl Machine {
             entries: VecDeque::new(),
             waiting_for_configuration: false,
             finished: Finished::default(),
-            unsynced: Vec::new(),
+            persists: PersistGate::default(),
             tracked: Vec::new(),
             runs: BTreeMap::new(),
             reads: BTreeMap::new(),
@@ -315,7 +316,6 @@ impl Machine {
             generated: BTreeMap::new(),
             outgoing: BTreeMap::new(),
             incoming: Vec::new(),
-            installing: None,
             replacing: None,
             last_id: 0,
             now,
@@ -436,7 +436,7 @@ impl Machine {
         match work {
             Work::Tick => {
                 self.event(now, Core::tick);
-                self.store_unsynced();
+                self.flush();
                 self.out.push(Out::Later(Work::Tick));
             }
             Work::Turn => self.event(now, |_| {}),
@@ -445,7 +445,7 @@ impl Machine {
                 if self.bug == Some(Bug::AckBeforeSync) {
                     life.report_stored(&tasks, &mut self.out);
                 }
-                let must_sync = tasks.iter().any(|task| matches!(task, LogTask::Persist(persist) if persist.must_sync));
+                let must_sync = tasks.iter().any(LogTask::must_sync);
                 life.log_busy = Some(tasks);
                 if must_sync { self.out.push(Out::Later(Work::LogSync)) } else { self.log_synced() }
             }
@@ -491,7 +491,7 @@ impl Machine {
     fn log_synced(&mut self) {
         let Some(mut life) = self.life.take() else { return };
         let tasks = life.log_busy.take().expect("a sync follows a write");
-        self.store(&mut life.high_water, &tasks).expect("memory does not fail");
+        self.store(&mut life.log_writer, &tasks).expect("memory does not fail");
         if self.bug != Some(Bug::AckBeforeSync) {
             life.report_stored(&tasks, &mut self.out);
         }

@@ -106,23 +106,14 @@ impl Machine {
         for snapshot in persist.messages.extract_if(.., |message| message.get_msg_type() == MessageType::MsgSnapshot) {
             life.core.send_snapshot(snapshot);
         }
-        if let Some((_, persists)) = &mut life.installing {
-            persists.push(persist);
-        } else if persist.must_sync || !persist.messages.is_empty() {
-            self.store_unsynced();
-            if let Some(life) = &mut self.life {
-                life.log_task(LogTask::Persist(persist), &mut self.out);
-            }
-        } else {
-            life.unsynced.push(persist);
-        }
+        let going = life.persists.push(persist);
+        life.persist_later(going, &mut self.out);
     }
 
-    pub(super) fn store_unsynced(&mut self) {
+    pub(super) fn flush(&mut self) {
         let Some(life) = &mut self.life else { return };
-        for persist in std::mem::take(&mut life.unsynced) {
-            life.log_task(LogTask::Persist(persist), &mut self.out);
-        }
+        let going = life.persists.flush();
+        life.persist_later(going, &mut self.out);
     }
 
     /// A client's reads may be evaluated by this time of a leader.

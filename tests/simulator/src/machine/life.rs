@@ -48,7 +48,7 @@ pub struct Life {
     /// The table in its data, as of the last turn.
     pub(super) table: Arc<Members>,
     pub(super) machine: StateMachine,
-    pub(super) high_water: HighWater,
+    pub(super) log_writer: LogWriter,
     pub(super) log_tasks: Vec<LogTask>,
     pub(super) log_busy: Option<Vec<LogTask>>,
     pub(super) apply_tasks: VecDeque<ApplyTask>,
@@ -57,7 +57,7 @@ pub struct Life {
     pub(super) entries: VecDeque<Entry>,
     pub(super) waiting_for_configuration: bool,
     pub(super) finished: Finished,
-    pub(super) unsynced: Vec<Persist>,
+    pub(super) persists: PersistGate,
     pub(super) tracked: Vec<TrackedRun>,
     pub(super) runs: BTreeMap<RunId, Sent>,
     pub(super) reads: BTreeMap<ReadId, Reading>,
@@ -67,7 +67,6 @@ pub struct Life {
     pub(super) generated: BTreeMap<SnapshotId, (Snapshot, SnapshotFiles)>,
     pub(super) outgoing: BTreeMap<SnapshotId, SnapshotFiles>,
     pub(super) incoming: Vec<(LogPosition, SnapshotFiles)>,
-    pub(super) installing: Option<(SnapshotFiles, Vec<Persist>)>,
     /// What is left to do until the data is the snapshot's.
     pub(super) replacing: Option<VecDeque<Operation>>,
     pub(super) last_id: u64,
@@ -97,6 +96,12 @@ impl Life {
         self.log_tasks.push(task);
         if self.log_tasks.len() == 1 && self.log_busy.is_none() {
             out.push(Out::Later(Work::LogWrite));
+        }
+    }
+
+    pub(super) fn persist_later(&mut self, persists: Vec<Persist>, out: &mut Vec<Out>) {
+        for persist in persists {
+            self.log_task(LogTask::Persist(persist), out);
         }
     }
 
@@ -131,17 +136,14 @@ impl Life {
                 }
             }
         }
-        if finished.installed
-            && let Some((_, persists)) = &mut self.installing
-        {
-            for persist in std::mem::take(persists) {
-                self.log_task(LogTask::Persist(persist), out);
-            }
+        if finished.installed {
+            let going = self.persists.installed();
+            self.persist_later(going, out);
         }
         if finished.persisted > self.seen_persisted {
             self.seen_persisted = finished.persisted;
             self.core.persisted(finished.persisted);
-            if let Some((files, _)) = self.installing.take_if(|(_, persists)| persists.is_empty()) {
+            if let Some(files) = self.persists.persisted(finished.persisted) {
                 self.task(ApplyTask::FinishInstall(files), out);
             }
         }
@@ -173,7 +175,7 @@ impl Life {
             remove_dir(&unused.dir);
         }
         self.apply_later(Vec::new(), out);
-        self.installing = Some((files.clone(), Vec::new()));
+        self.persists.begin_installation(files.clone());
         self.task(ApplyTask::Install(files, position), out);
     }
 
@@ -280,7 +282,7 @@ impl Life {
             ("reads", !self.reads.is_empty()),
             ("entries", !self.entries.is_empty()),
             ("apply", !self.apply_tasks.is_empty()),
-            ("snapshot", self.installing.is_some()),
+            ("snapshot", self.core.group().is_installing()),
         ];
         parts.into_iter().filter(|(_, is_under_way)| *is_under_way).map(|(name, _)| name).collect()
     }

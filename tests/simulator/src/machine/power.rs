@@ -13,7 +13,7 @@ impl Machine {
                 && let Some(tasks) = life.log_busy.take()
             {
                 self.log.light_fuse(random.random_range(0..4));
-                drop(self.store(&mut life.high_water, &tasks));
+                drop(self.store(&mut life.log_writer, &tasks));
             }
             if random.random_bool(0.5) {
                 self.data.light_fuse(random.random_range(0..24));
@@ -78,13 +78,13 @@ impl Machine {
     }
 
     /// The log writer's work, and what of the high-water mark is certain after it.
-    pub(super) fn store(&mut self, high_water: &mut HighWater, tasks: &[LogTask]) -> Result<(), EngineError> {
-        let before = high_water.mark();
+    pub(super) fn store(&mut self, writer: &mut LogWriter, tasks: &[LogTask]) -> Result<(), EngineError> {
+        let before = writer.mark();
         if let Some(last) = log_writer::kept(tasks, before.last.index) {
             self.marks = vec![Mark { last, ..before }];
         }
-        let stored = log_writer::store(self.log.as_ref(), high_water, tasks);
-        self.marks.push(high_water.mark());
+        let stored = writer.store(tasks);
+        self.marks.push(writer.mark());
         stored
     }
 }
