@@ -2,16 +2,20 @@
 //! RocksDB checks every block it reads, every record of its MANIFEST, and that the files it knows of are there with the right length. It
 //! does not notice some losses: a database without `CURRENT` is made anew, and its files are deleted; a column family that the MANIFEST
 //! has lost is made anew, and empty; a zeroed part of a MANIFEST is skipped, and with it the files that are named there.
-//! So a directory that holds anything must be complete, its MANIFEST may lack a torn end but nothing in the middle (a database without the
-//! last changes to its files is an older state of it, or has files missing), and its WALs are judged by `wal`.
-//! Nothing is changed here but the remains in a WAL.
+//! So a directory that holds anything must be complete, its MANIFEST may have a torn end but no hole (a database without the last changes to
+//! its files is an older state of it, or has files missing), and its WALs are judged by `wal`. A last record of the MANIFEST that lacks a
+//! page is what a power cut leaves, and is cut off. Any other bad one RocksDB refuses: an older state might lose what was durable.
+//! Nothing else is changed here but the remains in a WAL.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use super::wal::{self, Verdict};
+use super::wal::{self, Contents, Verdict};
 use super::{Durability, EngineError, EngineResult};
+
+/// What the system writes at once.
+const PAGE_BYTES: usize = 4096;
 
 /// A directory that may be opened. The lock has to be held as long as the database is open: RocksDB's own begins too late to keep two
 /// processes from cutting.
@@ -41,7 +45,7 @@ pub(super) fn prepare(path: &Path, durability: Durability) -> EngineResult<Prepa
     if !is_blank && !path.join("CURRENT").exists() {
         return Err(EngineError::Corruption(format!("{} has data, but no file CURRENT", path.display())));
     }
-    check_manifest(path)?;
+    cut_manifest(path)?;
     Ok(Prepared { lock, is_blank })
 }
 
@@ -59,7 +63,8 @@ fn empty_unused_wals(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn check_manifest(path: &Path) -> EngineResult<()> {
+/// RocksDB takes a MANIFEST that ends early, but none whose last record lacks a page, as a power cut may leave it.
+fn cut_manifest(path: &Path) -> EngineResult<()> {
     // What `CURRENT` says is judged by RocksDB, and so is a MANIFEST that is not there.
     let Ok(current) = fs::read_to_string(path.join("CURRENT")) else { return Ok(()) };
     let name = current.trim_end();
@@ -70,9 +75,29 @@ fn check_manifest(path: &Path) -> EngineResult<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         file => file.map_err(failed)?,
     };
-    match wal::judge(file, number).map_err(failed)? {
-        Verdict::Intact | Verdict::Torn { .. } => Ok(()),
+    match wal::judge(file, number, Contents::Edits).map_err(failed)? {
+        Verdict::Intact => Ok(()),
+        Verdict::Torn { offset } if lacks_page(&manifest, offset).map_err(failed)? => wal::cut(&manifest, offset),
+        Verdict::Torn { .. } => Ok(()),
         Verdict::Damaged { offset } => Err(wal::damaged(&manifest, offset)),
+    }
+}
+
+/// Whether a page is zero as far as it lies behind `offset`.
+fn lacks_page(path: &Path, offset: u64) -> io::Result<bool> {
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(offset))?;
+    let mut page = Vec::with_capacity(PAGE_BYTES);
+    let mut rest = PAGE_BYTES as u64 - offset % PAGE_BYTES as u64;
+    loop {
+        page.clear();
+        if file.by_ref().take(rest).read_to_end(&mut page)? == 0 {
+            return Ok(false);
+        }
+        if page.iter().all(|byte| *byte == 0) {
+            return Ok(true);
+        }
+        rest = PAGE_BYTES as u64;
     }
 }
 
@@ -194,6 +219,38 @@ mod tests {
                 Err(error) => assert!(matches!(error, EngineError::Corruption(_)), "cut at {end}: {error}"),
             }
         }
+    }
+
+    /// A version edit was being written when the power failed: its size is there, a page of it is not.
+    #[test]
+    fn a_manifest_whose_last_record_lacks_a_page_is_cut() {
+        let dir = database(ROUNDS);
+        let path = manifest(&dir);
+        let intact = fs::read(&path).expect("read");
+        // A record that crosses a page.
+        let beginning = PAGE_BYTES - intact.len() % PAGE_BYTES - 40;
+        let filler = |bytes: usize| wal::record(&vec![0x80; bytes]);
+        let torn = wal::record(&[7; 100]);
+        for (kept, lost) in [(0, torn.len()), (40, torn.len())] {
+            let mut bytes = [&intact[..], &filler(beginning - 7), &torn].concat();
+            let at = bytes.len() - torn.len();
+            bytes[at + kept..at + lost].fill(0);
+            assert_eq!((at + 40) % PAGE_BYTES, 0);
+            fs::write(&path, &bytes).expect("write");
+            cut_manifest(dir.path()).expect("a power cut is no damage");
+            assert_eq!(fs::metadata(&path).expect("there").len(), at as u64);
+        }
+    }
+
+    #[test]
+    fn a_manifest_whose_last_record_is_wrong_is_left_alone() {
+        let dir = database(4);
+        let path = manifest(&dir);
+        let mut bytes = fs::read(&path).expect("read");
+        *bytes.last_mut().expect("a long file") ^= 1;
+        fs::write(&path, &bytes).expect("write");
+        check_refused(&dir);
+        assert_eq!(fs::read(&path).expect("read"), bytes);
     }
 
     #[test]

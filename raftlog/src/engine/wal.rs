@@ -4,8 +4,10 @@
 //! bad length in the last block) or never returns (a plain record whose type reads as a recyclable one, facebook/rocksdb#11968). So the
 //! file is judged here first, and RocksDB is given none with a bad record in it.
 //! Invariant: only the newest WAL that holds anything is cut, at the start of its first bad record, and only when no intact record
-//! follows. A bad record before an intact one, also of a newer WAL, is corruption, and no byte changes. Whether a record that was cut had been acknowledged is
-//! not decided here: callers compare what is left with their high-water mark and commit index.
+//! follows. A bad record before an intact one, also of a newer WAL, is corruption, and no byte changes. Whether a record that was cut had
+//! been acknowledged is not decided here: callers compare what is left with their high-water mark and commit index.
+//! A user's value may contain what looks like an intact record, in the middle of a bad one. It counts as one only if its sequence number
+//! continues those before, which no user knows.
 //! Format: `db/log_format.h` and `db/log_reader.cc` of RocksDB. Its checksum is CRC-32C; `crc32fast`, which we use elsewhere, computes
 //! CRC-32 only, hence the crate `crc32c`, which uses the processor's instruction where there is one.
 
@@ -38,7 +40,7 @@ pub fn cut_torn_tail(path: &Path) -> EngineResult<()> {
     // becomes empty here, and then the one before it is the newest.
     let mut is_newest = true;
     for wal in filled_wals(path).map_err(failed)? {
-        let offset = match File::open(&wal.path).and_then(|file| judge(file, wal.number)).map_err(failed)? {
+        let offset = match File::open(&wal.path).and_then(|file| judge(file, wal.number, Contents::Batches)).map_err(failed)? {
             Verdict::Intact => {
                 is_newest = false;
                 continue;
@@ -46,15 +48,21 @@ pub fn cut_torn_tail(path: &Path) -> EngineResult<()> {
             Verdict::Torn { offset } if is_newest => offset,
             Verdict::Torn { offset } | Verdict::Damaged { offset } => return Err(damaged(&wal.path, offset)),
         };
-        let bytes = wal.bytes - offset;
-        tracing::warn!(file = %wal.path.display(), offset, bytes, "cutting off the end of a WAL that was never completely written");
-        let file = OpenOptions::new().write(true).open(&wal.path).map_err(failed)?;
-        file.set_len(offset).map_err(failed)?;
-        let unsynced = |error: io::Error| failed(io::Error::new(error.kind(), format!("fsync of a WAL that was cut: {error}")));
-        file.sync_all().map_err(unsynced)?;
+        cut(&wal.path, offset)?;
         is_newest = offset == 0;
     }
     Ok(())
+}
+
+/// Removes what stands behind `offset` in a file, durably.
+pub(super) fn cut(path: &Path, offset: u64) -> EngineResult<()> {
+    let failed = |error: io::Error| EngineError::Io(format!("{}: {error}", path.display()));
+    let file = OpenOptions::new().write(true).open(path).map_err(failed)?;
+    let bytes = file.metadata().map_err(failed)?.len().saturating_sub(offset);
+    tracing::warn!(file = %path.display(), offset, bytes, "cutting off what was never completely written");
+    file.set_len(offset).map_err(failed)?;
+    let unsynced = |error: io::Error| failed(io::Error::new(error.kind(), format!("fsync of a file that was cut: {error}")));
+    file.sync_all().map_err(unsynced)
 }
 
 /// A file of RocksDB's log format whose bad record at `offset` is not its torn end.
@@ -101,14 +109,23 @@ pub(super) enum Verdict {
     Damaged { offset: u64 },
 }
 
-/// Reads a WAL file up to its end, or up to the first intact record after a bad one.
+/// What the records of a file in RocksDB's log format are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Contents {
+    /// Batches, of a WAL: each says the sequence number of its first change, and how many there are.
+    Batches,
+    /// Changes of the set of files, of a MANIFEST.
+    Edits,
+}
+
+/// Reads such a file up to its end, or up to the first intact record after a bad one.
 ///
 /// A record is one whole fragment, or a first, any number of middle ones and a last. As long as nothing is bad, one fragment begins where
 /// the one before it ends. A bad one's length is not to be trusted, so from there each offset of the block may be the beginning of the
 /// next; each further block begins with a fragment again. Middle and last fragments after a bad one are the rest of a record that has lost
 /// its beginning: they are no sign of an intact record.
-pub(super) fn judge(mut file: impl Read, number: u64) -> io::Result<Verdict> {
-    let mut records = Records::default();
+pub(super) fn judge(mut file: impl Read, number: u64, contents: Contents) -> io::Result<Verdict> {
+    let mut records = Records { contents, begun: None, bad: None, damaged: None, plain: false, next_sequence: None };
     let mut block = Vec::with_capacity(BLOCK_BYTES);
     let mut block_offset = 0;
     loop {
@@ -117,7 +134,7 @@ pub(super) fn judge(mut file: impl Read, number: u64) -> io::Result<Verdict> {
         let mut at = 0;
         while at < block.len() && at + HEADER_BYTES <= BLOCK_BYTES {
             let offset = block_offset + at as u64;
-            match Fragment::read(&block[at..], number).filter(|fragment| !(fragment.recyclable && records.plain)) {
+            match Fragment::read(&block[at..], number).filter(|fragment| records.admit(fragment, offset)) {
                 Some(fragment) => {
                     records.add(fragment, offset);
                     at += fragment.bytes;
@@ -136,44 +153,76 @@ pub(super) fn judge(mut file: impl Read, number: u64) -> io::Result<Verdict> {
         }
         block_offset += BLOCK_BYTES as u64;
     }
-    Ok(match records.bad.or(records.begun) {
+    Ok(match records.first_bad() {
         Some(offset) => Verdict::Torn { offset },
         None => Verdict::Intact,
     })
 }
 
 /// How far the records of a file have been followed. All offsets are those where a record begins.
-#[derive(Default)]
 struct Records {
-    /// The record whose last fragment is still to come.
-    begun: Option<u64>,
+    contents: Contents,
+    /// The record whose last fragment is still to come, and the number that comes after it.
+    begun: Option<(u64, Option<u64>)>,
     /// The first bad record.
     bad: Option<u64>,
     /// The first bad record, once an intact one has followed.
     damaged: Option<u64>,
     /// Data came with plain headers: such a file was never recycled, and a recyclable header in it is none.
     plain: bool,
+    /// The sequence number that comes after the last intact record.
+    next_sequence: Option<u64>,
 }
 
 impl Records {
+    /// The first record that is bad, or will be if nothing continues it.
+    fn first_bad(&self) -> Option<u64> {
+        self.bad.or(self.begun.map(|(offset, _)| offset))
+    }
+
+    /// Whether a fragment is what it looks like.
+    fn admit(&self, fragment: &Fragment, offset: u64) -> bool {
+        if fragment.recyclable && self.plain {
+            return false;
+        }
+        let begins = matches!(fragment.part, Part::Whole | Part::First);
+        let Some(bad) = self.first_bad().filter(|_| begins && self.contents == Contents::Batches) else { return true };
+        if !fragment.holds_data {
+            // A note inside a record is skipped by RocksDB, and no sign of anything.
+            return self.bad.is_none();
+        }
+        let Some(Numbers { sequence, .. }) = fragment.numbers else { return false };
+        // What was lost in between had a number for each change, and a byte at least.
+        self.next_sequence.is_none_or(|next| next < sequence && sequence - next <= offset - bad)
+    }
+
     fn add(&mut self, fragment: Fragment, offset: u64) {
         self.plain |= !fragment.recyclable && fragment.holds_data;
+        let next = fragment.numbers.map(|Numbers { sequence, count }| sequence.saturating_add(count.into()));
         match fragment.part {
             Part::Whole => {
                 self.drop_begun();
-                self.damaged = self.bad;
+                self.end_record(next);
             }
             Part::First => {
                 self.drop_begun();
-                self.begun = Some(offset);
+                self.begun = Some((offset, next));
             }
-            Part::Middle | Part::Last if self.begun.is_none() => self.break_off(offset),
-            Part::Middle => {}
-            Part::Last => {
-                self.begun = None;
-                self.damaged = self.bad;
+            Part::Middle => {
+                if self.begun.is_none() {
+                    self.break_off(offset);
+                }
             }
+            Part::Last => match self.begun.take() {
+                Some((_, next)) => self.end_record(next),
+                None => self.break_off(offset),
+            },
         }
+    }
+
+    fn end_record(&mut self, next_sequence: Option<u64>) {
+        self.damaged = self.bad;
+        self.next_sequence = next_sequence.or(self.next_sequence);
     }
 
     /// Nothing at `offset` continues the record that was begun, or begins one.
@@ -184,8 +233,8 @@ impl Records {
 
     /// The record that was begun, if any, is not complete.
     fn drop_begun(&mut self) {
-        let begun = self.begun.take();
-        self.bad = self.bad.or(begun);
+        self.bad = self.first_bad();
+        self.begun = None;
     }
 }
 
@@ -205,8 +254,26 @@ struct Fragment {
     recyclable: bool,
     /// Part of a batch, not a note about the file.
     holds_data: bool,
+    /// Of the batch that begins here, if one does.
+    numbers: Option<Numbers>,
     /// Header and payload.
     bytes: usize,
+}
+
+/// What a batch begins with, little-endian.
+#[derive(Clone, Copy)]
+struct Numbers {
+    /// Of its first change.
+    sequence: u64,
+    /// How many changes it has; each has a number.
+    count: u32,
+}
+
+impl Numbers {
+    fn read(batch: &[u8]) -> Option<Self> {
+        let (sequence, rest) = batch.split_first_chunk()?;
+        Some(Self { sequence: u64::from_le_bytes(*sequence), count: u32::from_le_bytes(*rest.first_chunk()?) })
+    }
 }
 
 impl Fragment {
@@ -236,12 +303,22 @@ impl Fragment {
             return None;
         }
         let checksum = masked(crc32c::crc32c(&fragment[CHECKED_FROM..]));
-        (checksum == u32::from_le_bytes([c0, c1, c2, c3])).then_some(Self { part, recyclable, holds_data, bytes: fragment.len() })
+        let begins = holds_data && matches!(part, Part::Whole | Part::First);
+        let numbers = if begins { Numbers::read(&fragment[header_bytes..]) } else { None };
+        (checksum == u32::from_le_bytes([c0, c1, c2, c3])).then_some(Self { part, recyclable, holds_data, numbers, bytes: fragment.len() })
     }
 }
 
 fn masked(checksum: u32) -> u32 {
     checksum.rotate_right(15).wrapping_add(CHECKSUM_MASK_DELTA)
+}
+
+/// A record of one fragment, as RocksDB would write it.
+#[cfg(test)]
+pub(super) fn record(payload: &[u8]) -> Vec<u8> {
+    let checked = [&[1], payload].concat();
+    let length = u16::try_from(payload.len()).expect("a short payload");
+    [&masked(crc32c::crc32c(&checked)).to_le_bytes()[..], &length.to_le_bytes(), &checked].concat()
 }
 
 #[cfg(test)]
@@ -418,6 +495,28 @@ mod tests {
     }
 
     #[test]
+    fn a_value_that_looks_like_a_record_is_none() {
+        let batch = |sequence: u64| [&sequence.to_le_bytes()[..], &1u32.to_le_bytes(), b"a change"].concat();
+        let imposters = [fragment(1, b""), fragment(1, &batch(1)), fragment(1, &batch(1 << 40)), fragment(200, b"x"), fragment(9, b"x")];
+        for imposter in imposters {
+            let live = Live::with_records(&[100, 300, 20_000]);
+            let middle = live.last().start + 10_000;
+            live.check_loses_only_the_last(|bytes| {
+                bytes[middle..middle + imposter.len()].copy_from_slice(&imposter);
+                bytes[live.last().start + 4096..middle].fill(0);
+            });
+        }
+        // Right behind the intact records, such a record is none either.
+        let live = Live::with_records(&[100, 300]);
+        let sequence = Numbers::read(&live.bytes()[live.last().start + HEADER_BYTES..]).expect("a batch").sequence;
+        let record = fragment(1, &batch(sequence + 2));
+        live.check_refused(|bytes| {
+            bytes.extend([0; 40]);
+            bytes.extend(record);
+        });
+    }
+
+    #[test]
     fn garbage_after_the_last_record_is_dropped() {
         let live = Live::with_records(&[100, 300, 200]);
         for (seed, count) in (0..).zip([1, 6, 7, 11, 12, 500, BLOCK_BYTES, 3 * BLOCK_BYTES]) {
@@ -515,7 +614,7 @@ mod tests {
     #[track_caller]
     fn check_kinds(kinds: &[u8], expected: Verdict) {
         let bytes = kinds.iter().flat_map(|kind| if *kind == 0 { vec![0; 9] } else { fragment(*kind, b"xy") }).collect::<Vec<_>>();
-        assert_eq!(judge(&bytes[..], NUMBER).expect("memory does not fail"), expected);
+        assert_eq!(judge(&bytes[..], NUMBER, Contents::Edits).expect("memory does not fail"), expected);
     }
 
     #[test]
@@ -545,8 +644,8 @@ mod tests {
     #[test]
     fn recyclable_fragments_of_another_file_do_not_count() {
         let bytes = [fragment(5, b"x"), fragment(5, b"x")].concat();
-        assert_eq!(judge(&bytes[..], NUMBER).expect("memory does not fail"), Verdict::Intact);
-        assert_eq!(judge(&bytes[..], NUMBER + 1).expect("memory does not fail"), Verdict::Torn { offset: 0 });
+        assert_eq!(judge(&bytes[..], NUMBER, Contents::Edits).expect("memory does not fail"), Verdict::Intact);
+        assert_eq!(judge(&bytes[..], NUMBER + 1, Contents::Edits).expect("memory does not fail"), Verdict::Torn { offset: 0 });
     }
 
     /// Every single damaged byte is found, and taken for what it is.
@@ -563,7 +662,7 @@ mod tests {
             bytes[at] ^= 0x41;
             let start = live.ends.iter().rev().find(|end| **end <= at).map_or(0, |end| *end as u64);
             let expected = if at < live.last().start { Verdict::Damaged { offset: start } } else { Verdict::Torn { offset: start } };
-            assert_eq!(judge(&bytes[..], live.wal.number).expect("memory does not fail"), expected, "byte {at}");
+            assert_eq!(judge(&bytes[..], live.wal.number, Contents::Batches).expect("memory does not fail"), expected, "byte {at}");
             bytes[at] = intact[at];
         }
     }
@@ -578,7 +677,7 @@ mod tests {
                 *byte = random.random_range(0..14);
             }
             let expected = if bytes.is_empty() { Verdict::Intact } else { Verdict::Torn { offset: 0 } };
-            assert_eq!(judge(&bytes[..], 1).expect("memory does not fail"), expected, "seed {seed}");
+            assert_eq!(judge(&bytes[..], 1, Contents::Edits).expect("memory does not fail"), expected, "seed {seed}");
         }
     }
 
