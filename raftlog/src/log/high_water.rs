@@ -5,7 +5,7 @@
 //! The file is smaller than a sector and is overwritten in place, so bytes that fail their checksum are damage and no torn write.
 //! Format, integers u64 BE: index and term of the last entry, term of the hard state, vote; then the CRC-32 of all that as u32 BE.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -51,17 +51,17 @@ impl HighWater {
     /// Those of opening and reading the file.
     pub fn open(path: &Path) -> io::Result<(Self, Found)> {
         let exists = path.try_exists()?;
-        let file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
+        if !exists {
+            create(path)?;
+        }
+        let file = File::options().read(true).write(true).open(path)?;
         let mut record = [0; RECORD_BYTES];
         let found = match file.read_exact_at(&mut record, 0) {
+            Ok(()) if !exists => Found::Nothing,
             Ok(()) => decode(&record).map_or(Found::Damaged, Found::Mark),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && !exists => Found::Nothing,
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Found::Damaged,
             Err(error) => return Err(error),
         };
-        if !exists && let Some(directory) = path.parent() {
-            File::open(directory)?.sync_all().map_err(|error| unsynced(&error))?;
-        }
         Ok((Self { file, mark: Mark::default() }, found))
     }
 
@@ -105,6 +105,19 @@ impl HighWater {
     }
 }
 
+/// A file that is there holds a mark at any time: this one says nothing.
+fn create(path: &Path) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let file = File::create(&new)?;
+    file.write_all_at(&encode(Mark::default()), 0)?;
+    file.sync_all().map_err(|error| unsynced(&error))?;
+    fs::rename(&new, path)?;
+    match path.parent() {
+        Some(directory) => File::open(directory)?.sync_all().map_err(|error| unsynced(&error)),
+        None => Ok(()),
+    }
+}
+
 fn unsynced(error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("fdatasync of the high-water mark: {error}"))
 }
@@ -127,8 +140,6 @@ fn decode(record: &[u8; RECORD_BYTES]) -> Option<Mark> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
     const MARK: Mark = Mark { last: LogPosition { index: 9, term: 2 }, term: 3, vote: 7 };
@@ -140,6 +151,8 @@ mod tests {
         let found = || HighWater::open(&path).expect("open").1;
         let (mut file, nothing) = HighWater::open(&path).expect("open");
         assert_eq!(nothing, Found::Nothing);
+        // A crash before the first mark.
+        assert_eq!(found(), Found::Mark(Mark::default()));
         file.begin(MARK).expect("write");
         assert_eq!(found(), Found::Mark(MARK));
         file.raise(None, Some((4, 0))).expect("write");

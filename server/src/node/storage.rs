@@ -394,8 +394,8 @@ impl Storage {
         self.data.import(&group_range(GROUP), &[]).map_err(in_data)?;
         let mut batch = WriteBatch::default();
         batch.delete_range(LOG_CF, group_range(GROUP));
-        self.log.write(&batch).map_err(in_log)?;
-        self.put(self.log.as_ref(), LOG_CF, "node/hints", Some(hints.encode_to_vec()))?;
+        batch.put(LOG_CF, state_key(NODE, "node/hints"), hints.encode_to_vec());
+        self.log.write_synced(&batch).map_err(in_log)?;
         self.write_identity(&identity)?;
         self.identity = identity;
         Ok(())
