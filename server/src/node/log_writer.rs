@@ -3,7 +3,8 @@
 //! fails ends the process: what is on the disk is unknown then, and trying again would hide it (Rebello et al., ATC 2020).
 
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
 
 use raft::eraftpb::Entry;
 use raftlog::engine::{Engine, EngineError, WriteBatch};
@@ -14,6 +15,8 @@ use super::shell::{Completions, Network, stop_for, wall_ms};
 
 /// Batches are closed at this many tasks, so that the first of them does not wait for ever.
 const BATCH_TASKS_MAX: usize = 1024;
+/// What need not be durable is made so when nothing that must be has come for this long.
+const WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// What the writer does.
 pub enum LogTask {
@@ -84,6 +87,19 @@ impl LogWriter {
         self.engine.write_synced(&std::mem::take(&mut self.waiting))?;
         self.high_water.raise(durable, vote).map_err(io)
     }
+
+    /// Whether something need not be durable, and is not.
+    #[must_use]
+    pub fn waits(&self) -> bool {
+        !self.waiting.changes.is_empty()
+    }
+
+    /// Makes durable what waits. Worth a sync when nothing else comes: a node that restarts answers local reads from the commit index on.
+    /// # Errors
+    /// The engine's: the node must stop.
+    pub fn flush(&mut self) -> Result<(), EngineError> {
+        if self.waits() { self.engine.write_synced(&std::mem::take(&mut self.waiting)) } else { Ok(()) }
+    }
 }
 
 /// The writer's thread.
@@ -97,10 +113,20 @@ pub(super) struct LogThread {
 impl LogThread {
     /// Works until the node is gone.
     pub(super) fn run(mut self) {
-        while let Ok(first) = self.tasks.recv() {
-            let tasks: Vec<_> = std::iter::once(first).chain(self.tasks.try_iter().take(BATCH_TASKS_MAX)).collect();
-            if let Err(error) = self.writer.store(&tasks) {
-                stop_for(&error, &format!("the Raft log cannot be written: {error}"));
+        let mut waiting_since = None;
+        loop {
+            let received = if self.writer.waits() { self.tasks.recv_timeout(WAIT_MAX) } else { self.tasks.recv().map_err(Into::into) };
+            let tasks: Vec<_> = match received {
+                Ok(first) => std::iter::once(first).chain(self.tasks.try_iter().take(BATCH_TASKS_MAX)).collect(),
+                Err(RecvTimeoutError::Timeout) => Vec::new(),
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            written(self.writer.store(&tasks));
+            if self.writer.waits() && waiting_since.get_or_insert_with(Instant::now).elapsed() >= WAIT_MAX {
+                written(self.writer.flush());
+            }
+            if !self.writer.waits() {
+                waiting_since = None;
             }
             let persists = || tasks.iter().filter_map(|task| if let LogTask::Persist(persist) = task { Some(persist) } else { None });
             // The core has to know what is durable before it can be asked to act on an answer to these messages.
@@ -112,6 +138,12 @@ impl LogThread {
                 self.network.send(to, lane, frame);
             }
         }
+    }
+}
+
+fn written(result: Result<(), EngineError>) {
+    if let Err(error) = result {
+        stop_for(&error, &format!("the Raft log cannot be written: {error}"));
     }
 }
 
@@ -181,6 +213,11 @@ mod tests {
         check(LogTask::Truncate(1, LogPosition { index: 2, term: 1 }), (7, 5, 2));
         check(state(6, false), (7, 5, 2));
         check(LogTask::Persist(Persist { must_sync: true, ..Persist::default() }), (7, 6, 2));
+        check(state(7, false), (7, 6, 2));
+        assert!(writer.waits());
+        writer.flush().expect("memory does not fail");
+        assert_eq!(LogStore::durable(engine.as_ref(), GROUP).expect("a sound engine").hard_state.commit, 7);
+        assert!(!writer.waits() && engine.unsynced() == 0);
     }
 
     #[test]
