@@ -18,7 +18,9 @@ use crate::error::RequestError;
 use crate::formation::{self, FormationError, Formed};
 use crate::metrics::Metrics;
 use crate::net::client::{self, ClientServer};
-use crate::net::peer::{AdminAnswer, Gate, Identity, OutgoingSnapshot, PeerClient, PeerEvent, PeerNetwork, PeerOptions, PeerServer};
+use crate::net::peer::{
+    AdminAnswer, CallError, Gate, Identity, OutgoingSnapshot, PeerClient, PeerEvent, PeerNetwork, PeerOptions, PeerServer,
+};
 use crate::node::ballast::Ballast;
 use crate::node::core::{Addresses, AdminRequest, GROUP, JoinAnswer, LEVEL, Lane, Member, Members};
 use crate::node::shell::{self, Event, Events, Network, StartError};
@@ -468,7 +470,11 @@ impl Network for Peers {
                     Ok(AdminAnswer::Done) => Ok(()),
                     Ok(AdminAnswer::Leader(_)) => Err(RequestError::NoLeader),
                     Ok(AdminAnswer::Refused(text)) => Err(refusal(&text)),
-                    Err(error) => Err(RequestError::TryAgain(error.to_string().into())),
+                    Err(CallError::Unreachable(_) | CallError::Refused(_) | CallError::BadSecret) => Err(RequestError::NoLeader),
+                    Err(error) => {
+                        tracing::warn!(leader, %error, "a request for the leader broke off");
+                        Err(RequestError::Unknown)
+                    }
                 },
             };
             // An asker that has gone away wants no answer.
@@ -476,17 +482,25 @@ impl Network for Peers {
         });
     }
 
-    fn send_snapshot(&self, to: u64, message: Bytes, files: SnapshotFiles, done: Box<dyn FnOnce(bool) + Send>) {
+    fn send_snapshot(
+        &self,
+        to: u64,
+        message: Bytes,
+        files: SnapshotFiles,
+        wanted: oneshot::Receiver<()>,
+        done: Box<dyn FnOnce(bool) + Send>,
+    ) {
         let index = snapshot_message(&message).map_or(0, |message| message.get_snapshot().get_metadata().index);
         let files = files.files.into_iter().map(|file| (file.cf.0, file.path)).collect();
         let sending = self.network.send_snapshot(to, OutgoingSnapshot { group: GROUP.0, index, message, files });
         self.runtime.spawn(async move {
-            let result = sending.await;
-            if let Err(error) = &result {
-                tracing::warn!(to, %error, "a snapshot did not arrive");
-            }
+            let arrived = tokio::select! {
+                result = sending => result.inspect_err(|error| tracing::warn!(to, %error, "a snapshot did not arrive")).is_ok(),
+                // Nobody ever sends anything: the other end is gone.
+                _ = wanted => false,
+            };
             // Reporting may wait for room in the node's queue.
-            tokio::task::spawn_blocking(move || done(result.is_ok()));
+            tokio::task::spawn_blocking(move || done(arrived));
         });
     }
 }
@@ -495,6 +509,7 @@ impl Network for Peers {
 fn refusal(text: &str) -> RequestError {
     match text.split_once(' ') {
         Some(("TRYAGAIN", rest)) => RequestError::TryAgain(rest.trim_end_matches("; not executed").to_owned().into()),
+        Some(("TIMEOUT", _)) => RequestError::Unknown,
         Some(("ERR", rest)) => RequestError::Refused(rest.to_owned().into()),
         _ => RequestError::Refused(text.to_owned().into()),
     }

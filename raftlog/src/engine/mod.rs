@@ -134,11 +134,14 @@ pub enum EngineError {
     Io(String),
 }
 
+/// What the system says when the disk has no room.
+pub const NO_ROOM: &str = "No space left on device";
+
 impl EngineError {
     /// Whether the disk had no room, which may change.
     #[must_use]
     pub fn is_disk_full(&self) -> bool {
-        matches!(self, Self::Io(text) if text.contains("No space left on device"))
+        matches!(self, Self::Io(text) if text.contains(NO_ROOM))
     }
 }
 

@@ -462,6 +462,12 @@ impl Group {
         self.unpersisted.iter().filter(|ready| ready.must_sync).count()
     }
 
+    /// The number of the oldest of them.
+    #[must_use]
+    pub fn oldest_sync(&self) -> Option<u64> {
+        self.unpersisted.iter().find(|ready| ready.must_sync).map(|ready| ready.number)
+    }
+
     /// Whether leadership is being handed over.
     #[must_use]
     pub fn is_transferring(&self) -> bool {

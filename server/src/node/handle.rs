@@ -264,6 +264,7 @@ impl NodeHandle {
             RaftCommand::Transfer(node) => AdminRequest::Transfer(node),
         };
         let deadline = Instant::now() + RAFT_COMMAND_TIMEOUT;
+        let mut may_have_happened = false;
         loop {
             let status = self.status();
             let result = match status.leader_id {
@@ -277,10 +278,18 @@ impl NodeHandle {
             };
             match result {
                 Ok(()) => return Ok(Reply::OK),
-                Err(RequestError::NoLeader | RequestError::TryAgain(_)) if Instant::now() < deadline => {
+                // It was a member when the first leader took the request.
+                Err(RequestError::Refused(_)) if may_have_happened && matches!(request, AdminRequest::Remove(_)) => return Ok(Reply::OK),
+                Err(error) if !matches!(error, RequestError::NoLeader | RequestError::TryAgain(_) | RequestError::Unknown) => {
+                    return Err(error);
+                }
+                Err(error) => {
+                    may_have_happened |= error == RequestError::Unknown;
+                    if Instant::now() >= deadline {
+                        return Err(if may_have_happened { RequestError::Unknown } else { error });
+                    }
                     tokio::time::sleep(RAFT_COMMAND_POLL).await;
                 }
-                Err(error) => return Err(error),
             }
         }
     }

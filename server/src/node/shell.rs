@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use protobuf::Message as _;
 use raft::eraftpb::{ConfChangeV2, Entry, HardState, Message, MessageType, Snapshot};
-use raftlog::engine::{Engine, EngineError, ViewKind};
+use raftlog::engine::{Cf, Direction, Engine, EngineError, EngineResult, Items, KeyRange, NO_ROOM, View, ViewKind};
 use raftlog::group::{Group, GroupConfig};
 use raftlog::log::{HighWater, LogError, LogPosition, LogStore, Mark, Persist};
 use raftlog::message::{Body, Difference, Frame, GroupDigest, Part, VerifyResult};
@@ -57,6 +57,8 @@ const FULL_MAILBOX_PAUSE: Duration = Duration::from_millis(1);
 const LOGGED_KEY_BYTES_MAX: usize = 256;
 /// Tasks waiting for a worker; the core waits beyond that.
 const TASKS_MAX: usize = 1 << 14;
+/// Election timeouts after which a member that says nothing counts as dead.
+const SILENT_ELECTIONS: u64 = 2;
 /// Ticks in an election timeout: enough to spread candidates.
 const ELECTION_TICKS: u32 = 20;
 /// Bytes of entries in one append message.
@@ -74,8 +76,15 @@ pub trait Network: Send + Sync {
     fn set_members(&self, members: &Members);
     /// Asks the node that leads to carry out an administrator's request.
     fn administer(&self, leader: u64, request: AdminRequest, answer: oneshot::Sender<Result<(), RequestError>>);
-    /// Streams a snapshot; `done` is called once, whatever happens.
-    fn send_snapshot(&self, to: u64, message: Bytes, files: SnapshotFiles, done: Box<dyn FnOnce(bool) + Send>);
+    /// Streams a snapshot, until it is not wanted any more: when the other end of `wanted` is gone. `done` is called once, whatever happens.
+    fn send_snapshot(
+        &self,
+        to: u64,
+        message: Bytes,
+        files: SnapshotFiles,
+        wanted: oneshot::Receiver<()>,
+        done: Box<dyn FnOnce(bool) + Send>,
+    );
 }
 
 /// What happens to a node.
@@ -370,6 +379,7 @@ pub fn start(
         entry_commands_max: u32::try_from(config.max_entry_commands).unwrap_or(u32::MAX),
         log_bytes_max: usize::try_from(config.raft_log_bytes_max).unwrap_or(usize::MAX),
         replication_factor: config.replication_factor,
+        silence_max_ms: SILENT_ELECTIONS * milliseconds(config.election_timeout),
         clock_skew_max_ms: milliseconds(config.clock_skew_max),
         seed: random,
     };
@@ -440,6 +450,7 @@ pub fn start(
         verifications: HashMap::new(),
         last_id: 0,
         outgoing: HashMap::new(),
+        sending: HashMap::new(),
         incoming: Vec::new(),
     };
     spawn("log", move || writer.run());
@@ -506,6 +517,8 @@ struct Shell {
     last_id: u64,
     /// Generated snapshots.
     outgoing: HashMap<SnapshotId, SnapshotFiles>,
+    /// Snapshots being sent, as long as they are wanted.
+    sending: HashMap<SnapshotId, oneshot::Sender<()>>,
     /// The files of snapshots received and not installed.
     incoming: Vec<(LogPosition, SnapshotFiles)>,
 }
@@ -604,7 +617,10 @@ impl Shell {
                 }
                 Err(error) => stop_for(&error, &format!("a snapshot cannot be made: {error}")),
             },
-            Event::SnapshotSent(id, sent) => self.core.snapshot_sent(id, if sent { Ok(()) } else { Err(()) }),
+            Event::SnapshotSent(id, sent) => {
+                self.sending.remove(&id);
+                self.core.snapshot_sent(id, if sent { Ok(()) } else { Err(()) });
+            }
             Event::Join(cluster_id, member, client) => {
                 let id = RequestId(self.next_id());
                 self.joins.insert(id, client);
@@ -711,6 +727,7 @@ impl Shell {
             Effect::GenerateSnapshot(to, id) => self.generate_snapshot(to, id),
             Effect::SendSnapshot(id, message) => self.send_snapshot(id, &message),
             Effect::DropSnapshot(id) => {
+                self.sending.remove(&id);
                 if let Some(files) = self.outgoing.remove(&id) {
                     remove_dir(&files.dir);
                 }
@@ -816,7 +833,11 @@ impl Shell {
         spawn("snapshot", move || {
             // No installation may pull the data away under the view.
             let _whole = shared.whole.read().expect("no holder of this lock panics");
-            let result = generate_snapshot(data.as_ref(), &dir);
+            let has_room = || !shared.disk_is_full.load(Ordering::Relaxed);
+            let result = generate_snapshot(data.as_ref(), &dir, &has_room);
+            if result.is_err() && dir.exists() {
+                remove_dir(&dir);
+            }
             events.send_blocking(Event::SnapshotGenerated(id, Box::new(result)));
         });
     }
@@ -831,7 +852,9 @@ impl Shell {
             remove_dir(&dir);
             events.send_blocking(Event::SnapshotSent(id, sent));
         };
-        self.network.send_snapshot(to, bytes.into(), files, Box::new(done));
+        let (wanted, until) = oneshot::channel();
+        self.sending.insert(id, wanted);
+        self.network.send_snapshot(to, bytes.into(), files, until, Box::new(done));
     }
 
     fn publish_status(&self) {
@@ -864,10 +887,29 @@ fn send_task<T>(worker: &SyncSender<T>, task: T) {
     }
 }
 
-/// Exports the data of one view into a directory and describes it for raft.
+/// A view whose iterations end when there is no room for what is made of them: a snapshot for another node must not fill this one's disk.
+struct WhileRoom<'a> {
+    view: &'a dyn View,
+    has_room: &'a dyn Fn() -> bool,
+}
+
+impl View for WhileRoom<'_> {
+    fn get(&self, cf: Cf, key: &[u8]) -> EngineResult<Option<Bytes>> {
+        self.view.get(cf, key)
+    }
+
+    fn items(&self, cf: Cf, range: &KeyRange, direction: Direction) -> Items<'_> {
+        let items = self.view.items(cf, range, direction);
+        Box::new(
+            items.map(|item| if (self.has_room)() { item } else { Err(EngineError::Io(format!("{NO_ROOM}: less than disk-reserve"))) }),
+        )
+    }
+}
+
+/// Exports the data of one view into a directory, as long as there is room, and describes it for raft.
 /// # Errors
-/// The engine's, and those of the directory.
-pub fn generate_snapshot(data: &dyn Engine, dir: &Path) -> Result<(Snapshot, SnapshotFiles), EngineError> {
+/// The engine's, and those of the directory, which the caller deletes then.
+pub fn generate_snapshot(data: &dyn Engine, dir: &Path, has_room: &dyn Fn() -> bool) -> Result<(Snapshot, SnapshotFiles), EngineError> {
     let io = |error: std::io::Error| EngineError::Io(format!("{}: {error}", dir.display()));
     if dir.exists() {
         std::fs::remove_dir_all(dir).map_err(io)?;
@@ -875,7 +917,7 @@ pub fn generate_snapshot(data: &dyn Engine, dir: &Path) -> Result<(Snapshot, Sna
     std::fs::create_dir_all(dir).map_err(io)?;
     let view = data.view(ViewKind::Bulk);
     let SnapshotContents { position, configuration } = read_snapshot_contents(view.as_ref())?;
-    let files = data.export(view.as_ref(), &group_range(GROUP), dir)?;
+    let files = data.export(&WhileRoom { view: view.as_ref(), has_room }, &group_range(GROUP), dir)?;
     let mut snapshot = Snapshot::default();
     let metadata = snapshot.mut_metadata();
     metadata.index = position.index;
@@ -919,6 +961,29 @@ fn status(core: &Core, identity: &Identity, members: &Members) -> NodeStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_snapshot_ends_when_the_disk_is_full() {
+        let engine = raftlog::engine::MemoryEngine::new(COLUMN_FAMILIES.len());
+        let mut batch = raftlog::engine::WriteBatch::default();
+        for name in ["a", "b", "c"] {
+            batch.put(crate::keyspace::STATE, crate::keyspace::state_key(GROUP, name), name);
+        }
+        engine.write(&batch).expect("memory does not fail");
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let items = std::cell::Cell::new(0);
+        let has_room = |count| {
+            items.set(items.get() + 1);
+            items.get() <= count
+        };
+        let generate = |count| {
+            items.set(0);
+            generate_snapshot(&engine, &dir.path().join("out"), &|| has_room(count))
+        };
+        let refusal = generate(2).expect_err("there is no room");
+        assert!(refusal.is_disk_full() && may_pass(&refusal), "{refusal}");
+        generate(3).expect("there is room");
+    }
 
     #[test]
     fn a_failure_is_judged_by_its_cause_and_a_failed_sync_never_passes() {

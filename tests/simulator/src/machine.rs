@@ -289,6 +289,7 @@ impl Machine {
             log_bytes_max: self.sizes.log_bytes_max,
             replication_factor: self.sizes.replication_factor,
             clock_skew_max_ms: self.sizes.clock_skew_max_ms,
+            silence_max_ms: self.sizes.silence_max_ms,
             seed,
         };
         Ok(Life {
@@ -474,7 +475,7 @@ impl Machine {
             Work::Generate(..) if life.replaces_data() => self.out.push(Out::Later(work)),
             Work::Generate(to, id) => {
                 let dir = self.dir.join("snapshots").join(format!("out-{to}-{}", id.0));
-                life.generated.insert(id, generate_snapshot(self.data.as_ref(), &dir).expect("memory does not fail"));
+                life.generated.insert(id, generate_snapshot(self.data.as_ref(), &dir, &|| true).expect("memory does not fail"));
                 self.out.push(Out::Later(Work::Generated(id)));
             }
             Work::Generated(id) => {

@@ -25,6 +25,8 @@ pub struct Sizes {
     pub replication_factor: usize,
     /// A leader whose clock is off by more resigns.
     pub clock_skew_max_ms: u64,
+    /// Silence after which a member counts as dead, in ms.
+    pub silence_max_ms: u64,
 }
 
 /// How often a fault happens, per second of simulated time; 0 for never.
@@ -143,6 +145,7 @@ impl Plan {
                 log_bytes_max: *[2_000, 5_000, 20_000, 1_000_000].choose(random).expect("not empty"),
                 replication_factor: *[1, 3, 3, 3, 5].choose(random).expect("not empty"),
                 clock_skew_max_ms: 500,
+                silence_max_ms: 40 * tick_ms,
             },
             rates,
             tick_ms,

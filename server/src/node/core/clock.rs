@@ -115,17 +115,34 @@ impl Skew {
         self.median(now, |observed| observed.judged(now)).is_some_and(|median| median.unsigned_abs() > max_ms)
     }
 
-    /// The median of the peers' wall clocks minus ours.
+    /// Peers whose wall clocks are off by more than `max_ms`, or are not known.
+    #[must_use]
+    pub fn peers_off(&self, max_ms: u64, now: Now) -> Vec<u64> {
+        let Some(median) = self.median(now, |observed| observed.judged(now)) else { return Vec::new() };
+        let is_off = |observed: &Observed| {
+            let difference = observed.judged(now).map(|theirs| theirs.saturating_sub(ours(now)).saturating_sub(median));
+            difference.is_none_or(|difference| difference.unsigned_abs() > max_ms)
+        };
+        self.peers.iter().filter(|(_, observed)| is_off(observed)).map(|(peer, _)| *peer).collect()
+    }
+
+    /// The median of all wall clocks, ours among them, minus ours.
     fn median(&self, now: Now, difference: impl Fn(&Observed) -> Option<i64>) -> Option<i64> {
-        let ours = i64::try_from(now.wall_ms).unwrap_or(i64::MAX).saturating_sub_unsigned(now.mono_ms);
-        let mut differences: Vec<i64> = self.peers.values().filter_map(difference).map(|theirs| theirs.saturating_sub(ours)).collect();
+        let mut differences: Vec<i64> = self.peers.values().filter_map(difference).map(|theirs| theirs.saturating_sub(ours(now))).collect();
         if differences.len() < SKEW_PEERS_MIN {
             return None;
         }
-        // Of two, the nearer one: a single wrong peer must not make this node doubt itself.
-        differences.sort_unstable_by_key(|difference| difference.unsigned_abs());
-        Some(differences[(differences.len() - 1) / 2])
+        differences.push(0);
+        differences.sort_unstable();
+        // Of an even number of clocks there are two in the middle; the nearer one counts.
+        let middle = [differences[(differences.len() - 1) / 2], differences[differences.len() / 2]];
+        middle.into_iter().min_by_key(|difference| difference.unsigned_abs())
     }
+}
+
+/// Our wall time minus our monotonic time.
+fn ours(now: Now) -> i64 {
+    i64::try_from(now.wall_ms).unwrap_or(i64::MAX).saturating_sub_unsigned(now.mono_ms)
 }
 
 #[cfg(test)]
@@ -160,6 +177,19 @@ mod tests {
         check(&skew, 15_000, Some(800_000));
         skew.observe(3, 0, at(26_000));
         check(&skew, 26_000, None);
+    }
+
+    #[test]
+    fn of_three_clocks_far_apart_the_middle_one_is_right() {
+        let (near, far) = (600, 1200);
+        for (ahead, correction) in [([-near, near], None), ([near, far], Some(near)), ([-near, -far], Some(-near))] {
+            let mut skew = Skew::default();
+            [2, 3].into_iter().zip(ahead).for_each(|(peer, ahead_ms)| observe(&mut skew, peer, 10_000, ahead_ms, 0));
+            assert_eq!(skew.correction(500, at(12_000)), correction, "{ahead:?}");
+            assert_eq!(skew.is_off(500, at(12_000)), correction.is_some());
+            let expected = if correction.is_some() { vec![3] } else { vec![2, 3] };
+            assert_eq!(skew.peers_off(500, at(12_000)), expected, "{ahead:?}");
+        }
     }
 
     #[test]

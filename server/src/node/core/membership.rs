@@ -5,6 +5,8 @@
 //! and stay odd in number. A joiner at the peer address of a member that does not answer takes that member's place in one joint change.
 //! A leader never removes itself: it hands leadership over first (raft 0.7.0 panics otherwise).
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use raft::eraftpb::{ConfChangeSingle, ConfChangeType, ConfChangeV2, ConfState};
 use raftlog::entry::EntryKind;
@@ -65,6 +67,8 @@ pub(super) struct Membership {
     /// Index of the membership entry proposed last, until it is applied or leadership changes.
     entry_in_flight: Option<(u64, u64)>,
     joint_since_ms: Option<u64>,
+    /// Nodes whose removal was proposed and may still happen, whoever leads.
+    removals_proposed: BTreeSet<u64>,
 }
 
 impl Membership {
@@ -178,7 +182,9 @@ impl Core {
             let answer = if done {
                 Some(Ok(()))
             } else if pending.give_up_at_ms <= self.now.mono_ms || !leads && self.group.leader().is_some() {
-                Some(Err(RequestError::TryAgain("the change did not happen in time".into())))
+                let may_happen = matches!(pending.ask, AdminRequest::Remove(node) if self.membership.removals_proposed.contains(&node));
+                let never = RequestError::TryAgain("the change did not happen in time".into());
+                Some(Err(if may_happen { RequestError::Unknown } else { never }))
             } else {
                 None
             };
@@ -187,6 +193,7 @@ impl Core {
             waits
         });
         self.membership.admin = admin;
+        self.membership.removals_proposed.retain(|node| self.applied.members.get(*node).is_some());
     }
 
     /// Proposes the next membership entry that brings a wish closer to coming true.
@@ -221,30 +228,37 @@ impl Core {
     }
 
     fn tend_joins(&mut self, configuration: &ConfState) -> bool {
-        let Some(ask) = self.membership.joins.first().map(|join| join.ask.clone()) else { return false };
+        let asks: Vec<Member> = self.membership.joins.iter().map(|join| join.ask.clone()).collect();
+        asks.into_iter().any(|ask| self.tend_join(configuration, ask))
+    }
+
+    fn tend_join(&mut self, configuration: &ConfState, ask: Member) -> bool {
         let known = self.applied.members.by_incarnation(ask.incarnation).cloned();
         match known {
-            Some(member) if is_same(&member, &ask) => {
-                let predecessor = self.applied.members.members.iter().find(|other| {
-                    other.node_id != member.node_id
-                        && other.addresses.peer == member.addresses.peer
-                        && is_configured(configuration, other.node_id)
-                });
-                match predecessor.map(|other| other.node_id) {
-                    None => self.propose_change(&[(ConfChangeType::AddLearnerNode, member.node_id)], None),
-                    // While it still answers, it is another node at the same address by mistake.
-                    Some(other) if self.is_alive(other) => false,
-                    Some(other) => {
-                        let was_voter = configuration.voters.contains(&other);
-                        let kind = if was_voter { ConfChangeType::AddNode } else { ConfChangeType::AddLearnerNode };
-                        tracing::info!(joiner = member.node_id, replaced = other, "a joiner takes the place of a dead member");
-                        let changes = [(kind, member.node_id), (ConfChangeType::RemoveNode, other)];
-                        self.propose_change(&changes, Some(Change::Remove(Ids { ids: vec![other] })))
-                    }
+            Some(member) if is_same(&member, &ask) => match self.member_at(configuration, &member) {
+                None => self.propose_change(&[(ConfChangeType::AddLearnerNode, member.node_id)], None),
+                Some(other) if !self.is_dead(other) => false,
+                Some(other) => {
+                    let was_voter = configuration.voters.contains(&other);
+                    let kind = if was_voter { ConfChangeType::AddNode } else { ConfChangeType::AddLearnerNode };
+                    tracing::info!(joiner = member.node_id, replaced = other, "a joiner takes the place of a dead member");
+                    let changes = [(kind, member.node_id), (ConfChangeType::RemoveNode, other)];
+                    self.propose_change(&changes, Some(Change::Remove(Ids { ids: vec![other] })))
                 }
-            }
+            },
+            // While the member at its address lives, it is another node at the same address by mistake, and is not given an id.
+            None if self.member_at(configuration, &ask).is_some_and(|other| !self.is_dead(other)) => false,
             _ => self.propose_table_change(Change::Register(ask)),
         }
+    }
+
+    /// The configured member that has the peer address of another node.
+    fn member_at(&self, configuration: &ConfState, node: &Member) -> Option<u64> {
+        let mut members = self.applied.members.members.iter();
+        let found = members.find(|other| {
+            other.node_id != node.node_id && other.addresses.peer == node.addresses.peer && is_configured(configuration, other.node_id)
+        });
+        found.map(|other| other.node_id)
     }
 
     fn tend_removals(&mut self) -> bool {
@@ -259,7 +273,11 @@ impl Core {
             }
             return true;
         }
-        self.propose_change(&[(ConfChangeType::RemoveNode, node)], Some(Change::Remove(Ids { ids: vec![node] })))
+        let proposed = self.propose_change(&[(ConfChangeType::RemoveNode, node)], Some(Change::Remove(Ids { ids: vec![node] })));
+        if proposed {
+            self.membership.removals_proposed.insert(node);
+        }
+        proposed
     }
 
     /// A node that was registered and never configured, and whose join is not under way, has given up.
@@ -290,7 +308,8 @@ impl Core {
             .iter()
             .copied()
             .filter(|learner| {
-                self.group.progress(*learner).is_some_and(|(matched, active)| active && matched + CAUGHT_UP_ENTRIES >= last && matched > 0)
+                let matched = self.group.progress(*learner).map_or(0, |(matched, _)| matched);
+                self.hears(*learner) && matched + CAUGHT_UP_ENTRIES >= last && matched > 0
             })
             .collect();
         let voters = configuration.voters.len();
@@ -335,7 +354,11 @@ impl Core {
     }
 
     fn is_alive(&self, node: u64) -> bool {
-        node == self.config.node_id || self.group.progress(node).is_some_and(|(_, active)| active)
+        node == self.config.node_id || self.hears(node)
+    }
+
+    fn is_dead(&self, node: u64) -> bool {
+        node != self.config.node_id && self.is_silent(node)
     }
 
     /// The living voter with the longest log, apart from this node and those excluded.

@@ -17,6 +17,8 @@ mod runs;
 mod state_machine;
 mod verify;
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use prost::Message as _;
 use protobuf::Message as _;
@@ -65,6 +67,8 @@ pub struct CoreConfig {
     pub replication_factor: usize,
     /// How far a leader's wall clock may be from the median of its peers, in ms.
     pub clock_skew_max_ms: u64,
+    /// How long a member may be silent before it counts as dead, in ms: some election timeouts.
+    pub silence_max_ms: u64,
     /// Seed of the entries' seeds.
     pub seed: u64,
 }
@@ -116,7 +120,7 @@ pub enum Effect {
     GenerateSnapshot(u64, SnapshotId),
     /// Stream the snapshot of this name, with this message, to its receiver and report `snapshot_sent`.
     SendSnapshot(SnapshotId, Message),
-    /// The snapshot of this name will not be sent: its files can go.
+    /// The snapshot of this name is not wanted any more: its files can go, and if it is being sent, that can end.
     DropSnapshot(SnapshotId),
     /// Make `data/` durable and report `data_synced`.
     SyncData,
@@ -149,6 +153,10 @@ const REPLAY_BYTES_MAX: usize = 64 << 20;
 const REPLAY_ENTRIES_MAX: u64 = 100_000;
 /// Least time between two looks at truncation, membership and leftovers.
 const CHORES_INTERVAL_MS: u64 = 200;
+/// How long a leader waits for a sync of its log before it hands leadership over.
+const STUCK_SYNC_MS: u64 = 5_000;
+/// How much larger than its limit the log may grow for a follower that catches up after a snapshot.
+const CATCH_UP_LOGS_MAX: usize = 4;
 
 /// A snapshot on its way to a follower.
 struct SnapshotOut {
@@ -166,6 +174,10 @@ pub struct Core {
     now: Now,
     stamps: StampClock,
     skew: Skew,
+    /// When each peer was heard last. raft's own notion of an active peer is void for a moment in each election timeout.
+    heard_ms: BTreeMap<u64, u64>,
+    /// Since when this node leads.
+    led_since_ms: u64,
     seed: u64,
     runs: Runs,
     inbox: Inbox,
@@ -189,9 +201,13 @@ pub struct Core {
     syncing_at: Option<u64>,
     /// Snapshots on their way to followers; the log keeps what follows them.
     snapshots: Vec<SnapshotOut>,
+    /// Followers that have got one, with its index: the log keeps what follows it until they have caught up.
+    catching_up: BTreeMap<u64, u64>,
     last_snapshot_id: u64,
     /// What the leader said last of the members' logs.
     leader_matches: Vec<Match>,
+    /// The oldest sync of the log that this leader waits for, and since when at least.
+    stuck_sync: Option<(u64, u64)>,
     /// A snapshot that was received and waits until nothing else is under way.
     received: Option<Message>,
     chores_at_ms: u64,
@@ -212,6 +228,8 @@ impl Core {
             now,
             stamps,
             skew: Skew::default(),
+            heard_ms: BTreeMap::new(),
+            led_since_ms: 0,
             seed: config.seed,
             runs: Runs::new(config.node_id, config.boot),
             inbox: Inbox::default(),
@@ -227,6 +245,8 @@ impl Core {
             synced_index,
             syncing_at: None,
             snapshots: Vec::new(),
+            catching_up: BTreeMap::new(),
+            stuck_sync: None,
             last_snapshot_id: 0,
             leader_matches: Vec::new(),
             received: None,
@@ -252,13 +272,40 @@ impl Core {
         self.stamps.stamp(Now { wall_ms, ..self.now })
     }
 
-    /// A leader whose wall clock is off by more than `clock-skew-max` hands leadership over.
+    /// A leader whose wall clock is off by more than `clock-skew-max` hands leadership over, to a node whose clock is not.
     fn resign_if_skewed(&mut self) {
-        let is_skewed = self.skew.is_off(self.config.clock_skew_max_ms, self.now);
-        if is_skewed && self.group.is_leader() && !self.group.is_transferring() {
-            tracing::warn!("this leader's clock is far from those of its peers; handing leadership over");
+        let max_ms = self.config.clock_skew_max_ms;
+        if !self.group.is_leader() || self.group.is_transferring() || !self.skew.is_off(max_ms, self.now) {
+            return;
+        }
+        if let Some(to) = self.closest_voter(&self.skew.peers_off(max_ms, self.now)) {
+            tracing::warn!(to, "this leader's clock is far from those of its peers; handing leadership over");
+            self.group.transfer_leader(to);
+        }
+    }
+
+    /// A leader whose disk does not answer goes on sending heartbeats, and would keep the group waiting for as long as the disk does.
+    fn resign_if_stuck(&mut self) {
+        let oldest = self.group.oldest_sync().filter(|_| self.group.is_leader());
+        if oldest != self.stuck_sync.map(|(number, _)| number) {
+            self.stuck_sync = oldest.map(|number| (number, self.now.mono_ms));
+        }
+        let Some((number, since_ms)) = self.stuck_sync else { return };
+        if self.now.mono_ms - since_ms >= STUCK_SYNC_MS && !self.group.is_transferring() {
+            tracing::warn!("the disk with the log has not answered for long; handing leadership over");
+            self.stuck_sync = Some((number, self.now.mono_ms));
             self.resign();
         }
+    }
+
+    /// Whether a peer was heard lately.
+    fn hears(&self, peer: u64) -> bool {
+        self.heard_ms.contains_key(&peer)
+    }
+
+    /// Whether a peer has said nothing to this leader for so long that it counts as dead.
+    fn is_silent(&self, peer: u64) -> bool {
+        !self.hears(peer) && self.now.mono_ms.saturating_sub(self.led_since_ms) >= self.config.silence_max_ms
     }
 
     /// One tick of the Raft clock passed.
@@ -284,7 +331,10 @@ impl Core {
         }
         if self.now.mono_ms >= self.chores_at_ms {
             self.chores_at_ms = self.now.mono_ms + CHORES_INTERVAL_MS;
+            let (now_ms, silence_max_ms) = (self.now.mono_ms, self.config.silence_max_ms);
+            self.heard_ms.retain(|_, heard_ms| now_ms.saturating_sub(*heard_ms) < silence_max_ms);
             self.resign_if_skewed();
+            self.resign_if_stuck();
             self.forget_unwanted_snapshots();
             self.tend_log();
             self.tend_members();
@@ -316,6 +366,7 @@ impl Core {
             return;
         }
         self.skew.observe(from, frame.wall_ms, self.now);
+        self.heard_ms.insert(from, self.now.mono_ms);
         match frame.body {
             Some(Body::Raft(bytes)) => match Message::parse_from_bytes(&bytes) {
                 // Snapshots come with their files, by `snapshot_received`.
@@ -447,6 +498,9 @@ impl Core {
         if let Some(at) = self.snapshots.iter().position(|out| out.id == id) {
             let out = self.snapshots.remove(at);
             self.group.report_snapshot(out.to, result);
+            if result.is_ok() {
+                self.catching_up.insert(out.to, out.index);
+            }
         }
     }
 
@@ -482,6 +536,9 @@ impl Core {
             tracing::info!(leader = course.0, term = course.1, role = ?self.group.role(), "leadership changed");
         }
         self.course = course;
+        self.led_since_ms = self.now.mono_ms;
+        self.leader_matches.clear();
+        self.catching_up.clear();
         self.round_in_flight = None;
         self.inbox.clear();
         self.reads.cancel_round();
@@ -712,21 +769,43 @@ impl Core {
 
     /// A snapshot that is ready and whose receiver has gone away would keep the log for ever.
     fn forget_unwanted_snapshots(&mut self) {
-        let wanted: Vec<u64> =
-            self.snapshots.iter().map(|out| out.to).filter(|to| self.group.progress(*to).is_some_and(|(_, active)| active)).collect();
+        let wanted: Vec<u64> = self.snapshots.iter().map(|out| out.to).filter(|to| self.is_known(*to) && !self.is_silent(*to)).collect();
         self.drop_snapshots(|out| !out.sending && out.index != 0 && !wanted.contains(&out.to));
+    }
+
+    fn is_known(&self, peer: u64) -> bool {
+        self.group.progress(peer).is_some()
     }
 
     fn drop_snapshots(&mut self, is_unwanted: impl Fn(&SnapshotOut) -> bool) {
         let effects = &mut self.effects;
         self.snapshots.retain(|out| {
             let unwanted = is_unwanted(out);
-            // What is being sent is deleted by its sender.
-            if unwanted && !out.sending {
+            if unwanted {
                 effects.push(Effect::DropSnapshot(out.id));
             }
             !unwanted
         });
+    }
+
+    /// Up to where the log may go for those that have got a snapshot and not yet what follows it. Whoever has gone away, or is slower than
+    /// the log grows, will need another one.
+    fn needed_to_catch_up(&mut self) -> u64 {
+        let log = self.group.log();
+        let is_too_large = log.bytes() > CATCH_UP_LOGS_MAX * self.config.log_bytes_max;
+        let mut needed = u64::MAX;
+        let mut catching_up = std::mem::take(&mut self.catching_up);
+        catching_up.retain(|peer, snapshot| {
+            let Some((matched, _)) = self.group.progress(*peer) else { return false };
+            let has_caught_up = matched >= *snapshot && log.bytes_after(matched) <= self.config.log_bytes_max / 2;
+            let is_kept = !has_caught_up && !is_too_large && !self.is_silent(*peer);
+            if is_kept {
+                needed = needed.min(matched.max(*snapshot));
+            }
+            is_kept
+        });
+        self.catching_up = catching_up;
+        needed
     }
 
     /// Truncates a log that has become too large, and has the data synced when that or the next start needs it.
@@ -738,7 +817,8 @@ impl Core {
             let wanted = log.index_leaving(self.config.log_bytes_max / 2);
             is_due |= wanted > self.synced_index;
             let in_flight = self.snapshots.iter().map(|snapshot| snapshot.index).min().unwrap_or(u64::MAX);
-            if let Some((from, to)) = self.group.truncate(wanted.min(self.synced_index).min(in_flight)) {
+            let needed = self.needed_to_catch_up();
+            if let Some((from, to)) = self.group.truncate(wanted.min(self.synced_index).min(in_flight).min(needed)) {
                 self.effects.push(Effect::Truncate(from, to));
             }
         }
@@ -802,10 +882,11 @@ impl Core {
             || self.group.commit_index() - self.applied.position.index >= UNAPPLIED_ENTRIES_MAX / 2
     }
 
-    /// Whether this node leads as the only voter and nothing is under way that could change that.
+    /// Whether this node leads as the only voter, by its own clock, and nothing is under way that could change that.
     #[must_use]
     pub fn leads_alone(&self) -> bool {
-        self.group.can_serve_reads() && self.group.is_sole_voter() && !self.group.has_pending_change()
+        let clock_is_right = self.skew.correction(self.config.clock_skew_max_ms, self.now).is_none();
+        clock_is_right && self.group.can_serve_reads() && self.group.is_sole_voter() && !self.group.has_pending_change()
     }
 }
 

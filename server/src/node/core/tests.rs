@@ -18,6 +18,7 @@ use crate::keyspace::digest::{self, Digested};
 use crate::keyspace::{ReadContext, Reader, UnixMillis};
 use crate::node::request::{Request, RunResult};
 
+mod liveness;
 mod verify;
 
 const NODES: u64 = 3;
@@ -59,6 +60,10 @@ struct Simulation {
     snapshots: usize,
     /// What clients learnt from comparisons of the replicas, and where.
     compared: Vec<(u64, Result<VerifyResult, RequestError>)>,
+    /// Snapshots that were not wanted any more.
+    dropped: Vec<SnapshotId>,
+    /// What administrators were told.
+    administered: Vec<Result<(), RequestError>>,
     /// Replicas that had to stop.
     diverged: Vec<(u64, Divergence)>,
     /// Whether a frame of this sender gets lost.
@@ -96,6 +101,7 @@ fn core_config(node_id: u64, boot: u64, seed: u64) -> CoreConfig {
         log_bytes_max: 3000,
         replication_factor: 3,
         clock_skew_max_ms: 500,
+        silence_max_ms: 1000,
         seed,
     }
 }
@@ -114,6 +120,8 @@ impl Simulation {
             reads_answered: 0,
             snapshots: 0,
             compared: Vec::new(),
+            dropped: Vec::new(),
+            administered: Vec::new(),
             diverged: Vec::new(),
             is_lost: Box::new(|_, _| false),
         };
@@ -249,6 +257,8 @@ impl Simulation {
                 life.core.snapshot_sent(name, if arrived { Ok(()) } else { Err(()) });
             }
             Effect::AnswerVerify(_, result) => self.compared.push((id, result)),
+            Effect::DropSnapshot(snapshot) => self.dropped.push(snapshot),
+            Effect::AnswerAdmin(_, result) => self.administered.push(result),
             Effect::StopDiverged(divergence) => self.diverged.push((id, divergence)),
             effect => self.carry_out_here(id, effect),
         }
@@ -315,7 +325,7 @@ impl Simulation {
                     life.core.examined(entry, part, detail.digest, detail.first_key);
                 }
             }
-            Effect::AnswerJoin(..) | Effect::AnswerAdmin(..) | Effect::DropSnapshot(_) | Effect::Verified(_) => {}
+            Effect::AnswerJoin(..) | Effect::Verified(_) => {}
             other => panic!("unexpected {other:?}"),
         }
     }
@@ -333,7 +343,9 @@ impl Simulation {
         life.core.persisted(persist.number);
         for message in persist.messages {
             let (to, lane, frame) = raft_frame(&message, 0);
-            self.network.entry((id, to, lane as u8)).or_default().push_back(frame);
+            if !(self.is_lost)(id, &frame) {
+                self.network.entry((id, to, lane as u8)).or_default().push_back(frame);
+            }
         }
     }
 
@@ -503,6 +515,59 @@ impl Simulation {
             && lives.iter().all(|life| life.runs.is_empty() && life.entries.is_empty() && life.persists.is_empty())
             && lives.windows(2).all(|pair| applied(&pair[0]) == applied(&pair[1]))
     }
+}
+
+/// Three nodes that have executed something and are at rest, with a leader.
+fn settled(seed: u64) -> (Simulation, u64) {
+    let mut simulation = Simulation::new(seed);
+    run_until(&mut simulation, |simulation| leader(simulation).is_some());
+    for node in 1..=NODES {
+        simulation.write(node);
+    }
+    run_until(&mut simulation, |simulation| simulation.acknowledged.len() == 3 && simulation.is_settled());
+    let leader = leader(&simulation).expect("somebody leads");
+    (simulation, leader)
+}
+
+fn leader(simulation: &Simulation) -> Option<u64> {
+    let leads = |node: &Node| node.life.as_ref().is_some_and(|life| life.core.group().can_serve_reads());
+    simulation.nodes.iter().find(|(_, node)| leads(node)).map(|(id, _)| *id)
+}
+
+fn followers(leader: u64) -> [u64; 2] {
+    let others: Vec<u64> = (1..=NODES).filter(|id| *id != leader).collect();
+    [others[0], others[1]]
+}
+
+/// Lets time pass and everything happen.
+fn run_until(simulation: &mut Simulation, is_done: impl Fn(&Simulation) -> bool) {
+    run_without_disk(simulation, None, is_done);
+}
+
+/// Lets time pass and everything happen but for what the disk of one node does.
+fn run_without_disk(simulation: &mut Simulation, stuck: Option<u64>, is_done: impl Fn(&Simulation) -> bool) {
+    for _ in 0..400_000 {
+        if is_done(simulation) {
+            return;
+        }
+        let id = simulation.random.random_range(1..=NODES);
+        match simulation.random.random_range(0..100) {
+            0..8 => {
+                simulation.now = Now { mono_ms: simulation.now.mono_ms + 10, wall_ms: simulation.now.wall_ms + 10 };
+                let now = simulation.now;
+                for life in simulation.nodes.values_mut().filter_map(|node| node.life.as_mut()) {
+                    life.core.set_now(now);
+                    life.core.tick();
+                }
+                (1..=NODES).for_each(|id| simulation.turn(id));
+            }
+            8..25 if stuck != Some(id) => simulation.persist_one(id),
+            25..45 => simulation.apply(id),
+            _ => simulation.deliver_one(),
+        }
+        simulation.turn(id);
+    }
+    panic!("it takes too long");
 }
 
 #[test]

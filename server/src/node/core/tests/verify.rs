@@ -5,54 +5,6 @@ use raftlog::message::{Difference, EntryPosition, VerifiedMember, VerifyResult, 
 use super::*;
 use crate::keyspace::{META, state_key};
 
-/// Three nodes that have executed something and are at rest, with a leader.
-fn settled(seed: u64) -> (Simulation, u64) {
-    let mut simulation = Simulation::new(seed);
-    run_until(&mut simulation, |simulation| leader(simulation).is_some());
-    for node in 1..=NODES {
-        simulation.write(node);
-    }
-    run_until(&mut simulation, |simulation| simulation.acknowledged.len() == 3 && simulation.is_settled());
-    let leader = leader(&simulation).expect("somebody leads");
-    (simulation, leader)
-}
-
-fn leader(simulation: &Simulation) -> Option<u64> {
-    let leads = |node: &Node| node.life.as_ref().is_some_and(|life| life.core.group().can_serve_reads());
-    simulation.nodes.iter().find(|(_, node)| leads(node)).map(|(id, _)| *id)
-}
-
-fn followers(leader: u64) -> [u64; 2] {
-    let others: Vec<u64> = (1..=NODES).filter(|id| *id != leader).collect();
-    [others[0], others[1]]
-}
-
-/// Lets time pass and everything happen.
-fn run_until(simulation: &mut Simulation, is_done: impl Fn(&Simulation) -> bool) {
-    for _ in 0..400_000 {
-        if is_done(simulation) {
-            return;
-        }
-        let id = simulation.random.random_range(1..=NODES);
-        match simulation.random.random_range(0..100) {
-            0..8 => {
-                simulation.now = Now { mono_ms: simulation.now.mono_ms + 10, wall_ms: simulation.now.wall_ms + 10 };
-                let now = simulation.now;
-                for life in simulation.nodes.values_mut().filter_map(|node| node.life.as_mut()) {
-                    life.core.set_now(now);
-                    life.core.tick();
-                }
-                (1..=NODES).for_each(|id| simulation.turn(id));
-            }
-            8..25 => simulation.persist_one(id),
-            25..45 => simulation.apply(id),
-            _ => simulation.deliver_one(),
-        }
-        simulation.turn(id);
-    }
-    panic!("it takes too long");
-}
-
 /// From now on the steps for which `is_lost` says so, given their sender, do not arrive.
 fn lose(simulation: &mut Simulation, mut is_lost: impl FnMut(u64, &VerifyStep) -> bool + 'static) {
     simulation.is_lost = Box::new(move |from, frame| match &frame.body {
@@ -134,7 +86,7 @@ fn a_damaged_leader_answers_hands_over_and_stops() {
     assert_eq!(differing(&result), [(leader, Some(stored("n")))]);
     let_verdicts_arrive(&mut simulation);
     assert_eq!(simulation.diverged.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [leader]);
-    assert_ne!(super::verify::leader(&simulation), Some(leader));
+    assert_ne!(super::leader(&simulation), Some(leader));
 }
 
 #[test]
@@ -163,7 +115,7 @@ fn a_replica_that_got_a_snapshot_since_does_not_stop() {
         let (mut simulation, leader) = settled(9);
         let [damaged, other] = followers(leader);
         damage(&simulation, damaged, "m", b"never written");
-        let mut replace = |simulation: &mut Simulation, index| simulation.life(damaged).expect("alive").core.data_replaced(index);
+        let replace = |simulation: &mut Simulation, index| simulation.life(damaged).expect("alive").core.data_replaced(index);
         if before_the_verdict {
             lose(&mut simulation, |_, step| matches!(step, VerifyStep::Verdict(_)));
         }

@@ -1,0 +1,98 @@
+//! A group with a healthy majority goes on, and loses no member that lives.
+
+use super::*;
+
+fn raft_type(frame: &Frame) -> Option<MessageType> {
+    let Some(Body::Raft(bytes)) = &frame.body else { return None };
+    Message::parse_from_bytes(bytes).ok().map(|message| message.get_msg_type())
+}
+
+fn run_for(simulation: &mut Simulation, ms: u64) {
+    let until = simulation.now.mono_ms + ms;
+    run_until(simulation, |simulation| simulation.now.mono_ms >= until);
+}
+
+#[test]
+fn a_leader_whose_disk_does_not_answer_hands_over() {
+    let (mut simulation, stuck) = settled(21);
+    simulation.write(stuck);
+    simulation.turn(stuck);
+    run_without_disk(&mut simulation, Some(stuck), |simulation| leader(simulation).is_some_and(|leader| leader != stuck));
+}
+
+#[test]
+fn what_follows_a_snapshot_stays_until_its_receiver_has_caught_up() {
+    let (mut simulation, leader) = settled(22);
+    let [behind, _] = followers(leader);
+    let core = &mut simulation.life(leader).expect("alive").core;
+    let (id, index) = (SnapshotId(77), core.applied_state().position.index);
+    core.snapshots.push(SnapshotOut { id, to: behind, index, sending: true });
+    core.snapshot_sent(id, Ok(()));
+    // It lives, and is still at the installation.
+    simulation.is_lost = Box::new(move |from, frame| from == behind && raft_type(frame) == Some(MessageType::MsgAppendResponse));
+    let log = |simulation: &mut Simulation| {
+        let log = simulation.life(leader).expect("alive").core.group().log();
+        (log.first(), log.bytes())
+    };
+    let limit = core_config(leader, 1, 1).log_bytes_max;
+    while log(&mut simulation).1 < 2 * limit {
+        simulation.write(leader);
+        run_for(&mut simulation, 50);
+    }
+    run_for(&mut simulation, 2 * CHORES_INTERVAL_MS);
+    assert!(log(&mut simulation).0 <= index + 1, "the log begins at {}", log(&mut simulation).0);
+    simulation.crash(behind);
+    run_for(&mut simulation, 3000);
+    assert!(log(&mut simulation).0 > index + 1, "whoever is gone does not keep the log");
+}
+
+#[test]
+fn a_living_member_is_not_replaced_by_a_joiner_at_its_address() {
+    let (mut simulation, leader) = settled(23);
+    let [holder, _] = followers(leader);
+    let joiner = Member {
+        incarnation: 99,
+        level: LEVEL,
+        addresses: Addresses { peer: format!("p{holder}"), ..Addresses::default() },
+        ..Member::default()
+    };
+    let ask = |simulation: &mut Simulation| {
+        simulation.life(leader).expect("alive").core.join(RequestId(1), Some("cluster"), joiner.clone());
+        simulation.turn(leader);
+        run_for(simulation, 10);
+        let members = Arc::clone(&simulation.life(leader).expect("alive").core.applied_state().members);
+        (members.get(holder).is_some(), members.by_incarnation(99).is_some(), members.removed.len())
+    };
+    for _ in 0..300 {
+        assert_eq!(ask(&mut simulation), (true, false, 0));
+    }
+    simulation.crash(holder);
+    let mut asked = 0;
+    while ask(&mut simulation) != (false, true, 1) {
+        asked += 1;
+        assert!(asked < 1000, "the joiner takes the place of the dead member");
+    }
+}
+
+#[test]
+fn a_removal_that_may_still_happen_is_told_as_unknown() {
+    let (mut simulation, leader) = settled(24);
+    let [wanted, _] = followers(leader);
+    simulation.life(leader).expect("alive").core.admin(RequestId(1), AdminRequest::Remove(wanted));
+    simulation.turn(leader);
+    simulation.is_lost = Box::new(move |from, _| from != leader);
+    run_until(&mut simulation, |simulation| !simulation.administered.is_empty());
+    assert_eq!(simulation.administered, [Err(RequestError::Unknown)]);
+}
+
+#[test]
+fn a_leader_that_leads_no_longer_sends_no_snapshot() {
+    let (mut simulation, leader) = settled(25);
+    let [one, _] = followers(leader);
+    let core = &mut simulation.life(leader).expect("alive").core;
+    core.snapshots.push(SnapshotOut { id: SnapshotId(77), to: one, index: 1, sending: true });
+    core.resign();
+    run_until(&mut simulation, |simulation| super::leader(simulation).is_some_and(|now| now != leader));
+    assert!(simulation.life(leader).expect("alive").core.snapshots.is_empty());
+    assert_eq!(simulation.dropped, [SnapshotId(77)]);
+}
