@@ -2,7 +2,7 @@
 //! reset. A link is directed: bytes from node A to node B, whichever of them opened the connection.
 //! A cut holds bytes back, as a network does that loses packets: no end of a connection learns of it, and after `heal` nothing of the
 //! stream is missing. A delay lets bytes arrive later, in their order; a stall lets few of them pass; a reset ends connections at once, with
-//! what was under way, and both ends learn of it.
+//! what was under way, and both ends learn of it. What each fault held up is counted, so that a test can tell that it met something.
 //! The proxy learns from the kernel who has connected: it looks for the socket in `/proc`. Linux only.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,6 +26,7 @@ const PIECE_BYTES: usize = 64 * 1024;
 const PIECES_MAX: usize = 64;
 /// A stalled link lets bytes pass so many times a second, a few at a time.
 const STALL_STEPS_PER_SECOND: u32 = 20;
+const STALL_STEP: Duration = Duration::from_millis(1_000 / STALL_STEPS_PER_SECOND as u64);
 
 /// A directed link between two nodes, by their positions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,6 +50,17 @@ pub struct Delay {
     pub jitter: Duration,
 }
 
+/// A fault that lets bytes arrive late.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Hold {
+    /// A cut.
+    Cut,
+    /// A delay.
+    Delay,
+    /// A stall.
+    Stall,
+}
+
 /// A connection that the proxy carries.
 #[derive(Debug)]
 struct Connection {
@@ -64,12 +76,20 @@ struct State {
     delays: BTreeMap<Link, Delay>,
     /// Bytes per second that stalled links let pass.
     rates: BTreeMap<Link, u32>,
+    /// Bytes that each fault has held up so far.
+    held: BTreeMap<(Hold, Link), u64>,
     /// Those that are carried, by a number that is given out once.
     connections: BTreeMap<u64, Connection>,
     connections_ever: u64,
     /// The present process of each node.
     processes: BTreeMap<usize, u32>,
     closed: bool,
+}
+
+impl State {
+    fn hold(&mut self, hold: Hold, link: Link, bytes: usize) {
+        *self.held.entry((hold, link)).or_default() += bytes as u64;
+    }
 }
 
 #[derive(Debug, Default)]
@@ -83,16 +103,25 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits while a link is cut. False if the connection was reset, or the network is gone.
-    fn pass(&self, link: Link, connection: u64) -> bool {
+    /// Waits with some bytes while a link is cut. False if the connection was reset, or the network is gone.
+    /// The begin and the end of a stream count as a byte, as they do in TCP's sequence numbers.
+    fn pass(&self, link: Link, connection: u64, bytes: usize) -> bool {
         let goes_on = |state: &State| !state.closed && state.connections.contains_key(&connection);
-        let state = self.changed.wait_while(self.lock(), |state| goes_on(state) && state.cut.contains(&link));
+        let mut state = self.lock();
+        if goes_on(&state) && state.cut.contains(&link) {
+            state.hold(Hold::Cut, link, bytes.max(1));
+        }
+        let state = self.changed.wait_while(state, |state| goes_on(state) && state.cut.contains(&link));
         goes_on(&state.unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// When a piece that was sent now arrives.
-    fn due(&self, link: Link) -> Instant {
-        let delay = self.lock().delays.get(&link).copied().unwrap_or_default();
+    /// When a piece of so many bytes that was sent now arrives.
+    fn due(&self, link: Link, bytes: usize) -> Instant {
+        let mut state = self.lock();
+        let delay = state.delays.get(&link).copied().unwrap_or_default();
+        if delay != Delay::default() {
+            state.hold(Hold::Delay, link, bytes.max(1));
+        }
         Instant::now() + delay.min + rand::rng().random_range(Duration::ZERO..=delay.jitter)
     }
 
@@ -182,6 +211,12 @@ impl Network {
         self.shared.lock().rates.insert(Link { from, to }, bytes_per_second);
     }
 
+    /// How many bytes a kind of fault has held up so far of what a node sends to another.
+    #[must_use]
+    pub fn held(&self, hold: Hold, from: usize, to: usize) -> u64 {
+        self.shared.lock().held.get(&(hold, Link { from, to })).copied().unwrap_or_default()
+    }
+
     /// Ends all connections of a node with others at once, in either direction, and says how many those were.
     pub fn reset(&self, position: usize) -> usize {
         let of_node = |connection: &Connection| connection.link.from == position || connection.link.to == position;
@@ -240,7 +275,7 @@ fn serve(stream: &TcpStream, shared: &Arc<Shared>, to: usize, target: SocketAddr
     let Ok(end) = stream.try_clone() else { return };
     let link = Link { from, to };
     let connection = shared.enter(link, end);
-    if shared.pass(link, connection)
+    if shared.pass(link, connection, 0)
         && let Ok(other) = TcpStream::connect(target)
         && let Ok(end) = other.try_clone()
         && shared.add_end(connection, end)
@@ -280,7 +315,7 @@ impl Direction<'_> {
             loop {
                 let mut from = self.from;
                 let length = from.read(&mut bytes).unwrap_or(0);
-                due = due.max(shared.due(self.link));
+                due = due.max(shared.due(self.link, length));
                 if sender.send((due, bytes[..length].to_vec())).is_err() || length == 0 {
                     return;
                 }
@@ -292,7 +327,7 @@ impl Direction<'_> {
         for (due, bytes) in pieces {
             thread::sleep(due.saturating_duration_since(Instant::now()));
             // The end of a stream is news that a cut holds back as well.
-            if !shared.pass(self.link, self.connection) || bytes.is_empty() || !self.write(shared, &bytes) {
+            if !shared.pass(self.link, self.connection, bytes.len()) || bytes.is_empty() || !self.write(shared, due, &bytes) {
                 break;
             }
         }
@@ -300,18 +335,22 @@ impl Direction<'_> {
         drop((self.from.shutdown(Shutdown::Both), self.to.shutdown(Shutdown::Both)));
     }
 
-    /// Writes as fast as the link lets. False if that came to an end.
-    fn write(&self, shared: &Shared, mut bytes: &[u8]) -> bool {
+    /// Writes what was due as fast as the link lets. False if that came to an end.
+    fn write(&self, shared: &Shared, due: Instant, mut bytes: &[u8]) -> bool {
         let mut to = self.to;
         while !bytes.is_empty() {
             let rate = shared.lock().rates.get(&self.link).copied();
             let step = rate.map_or(bytes.len(), |rate| (rate / STALL_STEPS_PER_SECOND).max(1) as usize).min(bytes.len());
-            if !shared.pass(self.link, self.connection) || to.write_all(&bytes[..step]).is_err() {
+            // The first step after a rest is in time; what is behind it, in this piece or a later one, waits.
+            if rate.is_some() && due.elapsed() >= STALL_STEP / 2 {
+                shared.lock().hold(Hold::Stall, self.link, step);
+            }
+            if !shared.pass(self.link, self.connection, step) || to.write_all(&bytes[..step]).is_err() {
                 return false;
             }
             bytes = &bytes[step..];
             if rate.is_some() {
-                thread::sleep(Duration::from_secs(1) / STALL_STEPS_PER_SECOND);
+                thread::sleep(STALL_STEP);
             }
         }
         true
@@ -395,12 +434,15 @@ mod tests {
         near.write_all(b"b").expect("open");
         far.set_read_timeout(Some(Duration::from_millis(50))).expect("a timeout");
         assert!(far.read(&mut [0]).is_err(), "nothing passes");
+        assert_eq!((network.held(Hold::Cut, 1, 0), network.held(Hold::Cut, 0, 1)), (1, 0));
         // The other direction is open.
         send(&far, &near, b"c");
         network.heal();
         let mut byte = [0];
         let arrived = wait_until(Instant::now() + PATIENCE, || far.read(&mut byte).is_ok());
         assert_eq!((arrived, &byte), (true, b"b"));
+        send(&near, &far, b"d");
+        assert_eq!(network.held(Hold::Cut, 1, 0), 1, "what passes at once is not held");
     }
 
     #[test]
@@ -423,6 +465,7 @@ mod tests {
         assert!(began.elapsed() < Duration::from_secs(4), "they travel beside each other: {:?}", began.elapsed());
         network.heal();
         send(&near, &far, b"b");
+        assert_eq!([Hold::Delay, Hold::Cut].map(|hold| network.held(hold, 1, 0)), [1 + pieces.len() as u64, 0]);
     }
 
     #[test]
@@ -432,6 +475,7 @@ mod tests {
         network.stall(1, 0, 10_000);
         let took = send(&near, &far, &[7; 5_000]);
         assert!(took >= Duration::from_millis(400), "half a second's worth took {took:?}");
+        assert_eq!(network.held(Hold::Stall, 1, 0), 4_500, "all but the first step");
         (&near).write_all(&vec![7; 1 << 20]).expect("open");
         network.heal();
         (&far).read_exact(&mut vec![0; 1 << 20]).expect("the rest arrives at once, not in a hundred seconds");
