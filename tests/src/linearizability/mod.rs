@@ -5,6 +5,7 @@
 //! Expiry is modelled with a tolerance: a deadline is the time at which the operation that set it took effect, plus its time to live,
 //! give or take `Limits::expiry_tolerance_ns`, for clocks of nodes that differ from each other and from the client's. Between the two ends a
 //! key may be seen alive or gone; gone stays gone. The campaign states the tolerance, according to the faults it makes.
+//! What one client calls at one instant is a pipeline: its operations take effect in the order of their returns.
 //! 'Could not decide' is a failure like a violation. A violation is told as a short history (`minimal`) that is drawn (`timeline`).
 //! Values written as `<...>`, all different and of one length per key, keep the search short however many outcomes are unknown.
 
@@ -102,7 +103,8 @@ pub fn check(history: &[Operation], limits: &Limits) -> Result<Summary, Violatio
     let mut summary = Summary { keys: keys.len(), operations: history.len(), configurations: 0 };
     for (key, operations) in keys {
         summary.configurations += judge(key, &operations, limits.configurations_max, |operations, configurations_max| {
-            search(&Register::new(operations, limits.expiry_tolerance_ns), &spans(operations), configurations_max)
+            let register = Register::new(operations, limits.expiry_tolerance_ns);
+            search(&register, &spans(operations), &pipelined(operations), configurations_max)
         })?;
     }
     Ok(summary)
@@ -132,6 +134,25 @@ fn judge<O: Recorded>(
 
 fn spans<O: Recorded>(operations: &[O]) -> Vec<Span> {
     operations.iter().map(Recorded::span).collect()
+}
+
+/// For each operation the one before it in its pipeline, if there is one. What has no outcome has no place in the order: it may never have
+/// taken effect, or late.
+fn pipelined<O: Recorded>(operations: &[O]) -> Vec<Option<usize>> {
+    let place = |(at, operation): (usize, &O)| {
+        let Span { call_ns, return_ns } = operation.span();
+        Some(((operation.client(), call_ns), return_ns?, at))
+    };
+    let mut returned: Vec<_> = operations.iter().enumerate().filter_map(place).collect();
+    returned.sort_unstable();
+    let mut before = vec![None; operations.len()];
+    for pair in returned.windows(2) {
+        let ((pipeline, return_ns, at), (next_pipeline, next_return_ns, next)) = (pair[0], pair[1]);
+        if pipeline == next_pipeline && return_ns < next_return_ns {
+            before[next] = Some(at);
+        }
+    }
+    before
 }
 
 impl<O: Recorded> Violation<O> {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::history::{quoted, text};
 use super::search::{Model, Moment, search};
-use super::{Limits, Recorded, Span, Summary, Violation, judge, spans};
+use super::{Limits, Recorded, Span, Summary, Violation, judge, pipelined, spans};
 
 /// One command on several keys.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -56,7 +56,7 @@ pub struct Operation {
 /// The history is not linearizable, or could not be decided.
 pub fn check(history: &[Operation], limits: &Limits) -> Result<Summary, Violation<Operation>> {
     let configurations = judge(&Bytes::from_static(b"all keys"), history, limits.configurations_max, |operations, configurations_max| {
-        search(&Keys { operations }, &spans(operations), configurations_max)
+        search(&Keys { operations }, &spans(operations), &pipelined(operations), configurations_max)
     })?;
     let mut keys: Vec<&Bytes> = history.iter().flat_map(|operation| operation.command.keys()).collect();
     keys.sort_unstable();

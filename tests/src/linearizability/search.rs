@@ -80,9 +80,10 @@ pub enum Verdict {
     },
 }
 
-/// Looks for an order, and gives up beyond so many configurations.
-pub fn search<M: Model>(model: &M, spans: &[Span], configurations_max: u64) -> Judgement {
-    Search::new(model, spans).run(configurations_max)
+/// Looks for an order, and gives up beyond so many configurations. `before` names for an operation another one, which is called and returns
+/// no later and has to take effect before it.
+pub fn search<M: Model>(model: &M, spans: &[Span], before: &[Option<usize>], configurations_max: u64) -> Judgement {
+    Search::new(model, spans, before).run(configurations_max)
 }
 
 /// A set of small numbers.
@@ -146,6 +147,7 @@ struct Frame<S> {
 struct Search<'a, M: Model> {
     model: &'a M,
     spans: &'a [Span],
+    before: &'a [Option<usize>],
     /// Operations with an outcome and their return, in the order of that.
     returns: Vec<(u64, usize)>,
     /// For each return: the operations called by then and not returned before, in the order of their returns; so it comes first.
@@ -159,7 +161,7 @@ struct Search<'a, M: Model> {
 }
 
 impl<'a, M: Model> Search<'a, M> {
-    fn new(model: &'a M, spans: &'a [Span]) -> Self {
+    fn new(model: &'a M, spans: &'a [Span], before: &'a [Option<usize>]) -> Self {
         let mut returns: Vec<(u64, usize)> =
             spans.iter().enumerate().filter_map(|(operation, span)| Some((span.return_ns?, operation))).collect();
         returns.sort_unstable();
@@ -174,7 +176,7 @@ impl<'a, M: Model> Search<'a, M> {
             })
         };
         let kinds = (0..unknown.len()).map(&mut kind_of).collect();
-        Self { model, spans, pending: pending(spans, &returns), returns, unknown, kinds, entered: HashMap::new() }
+        Self { model, spans, before, pending: pending(spans, &returns), returns, unknown, kinds, entered: HashMap::new() }
     }
 
     fn run(mut self, configurations_max: u64) -> Judgement {
@@ -230,9 +232,12 @@ impl<'a, M: Model> Search<'a, M> {
 
     /// Operations with an outcome that may come next: first the one whose return does.
     fn goals(&self, position: &Position<M::State>) -> Vec<usize> {
+        let pending = &self.pending[position.returned];
+        let took_effect = |operation: &usize| position.early.contains(operation) || !pending.contains(operation);
+        let may_come = |operation: &usize| !position.early.contains(operation) && self.before[*operation].as_ref().is_none_or(took_effect);
         match position.goal {
             Some(goal) => vec![goal],
-            None => self.pending[position.returned].iter().copied().filter(|operation| !position.early.contains(operation)).collect(),
+            None => pending.iter().copied().filter(may_come).collect(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Histories that are known to be right or wrong, and random ones judged by another checker.
 //! Notation: operations separated by `;`, each with its call and return in milliseconds (`?` for a return that never came), the command,
-//! and behind `->` its outcome.
+//! and behind `->` its outcome. Each is of a client of its own; `+` before the call: of the same as the one before.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -14,7 +14,7 @@ use rand::{RngExt, SeedableRng};
 use super::reads::Known;
 use super::register::Register;
 use super::search::{Model, Moment};
-use super::{Command, Limits, Operation, Outcome, Recorded, Span, Violation, check, multi, spans};
+use super::{Command, Limits, Operation, Outcome, Recorded, Span, Violation, check, multi, pipelined, spans};
 
 const MILLI: u64 = 1_000_000;
 const LIMITS: Limits = Limits { expiry_tolerance_ns: 5 * MILLI, configurations_max: 100_000 };
@@ -32,12 +32,22 @@ fn parse<C, O>(history: &str, command: impl Fn(&[&str]) -> C, outcome: impl Fn(&
     let parse_one = |text: &str| {
         let (asked, said) = text.split_once(" -> ").unwrap_or((text, ""));
         let words: Vec<&str> = asked.split_whitespace().collect();
-        let (call, returned) = words[0].split_once('-').expect("call and return");
+        let (call, returned) = words[0].trim_start_matches('+').split_once('-').expect("call and return");
         let command = command(&words[1..]);
         let returned = (returned != "?").then(|| (millis(returned), outcome(&command, said.trim())));
         (millis(call), command, returned)
     };
     history.split(';').map(parse_one).collect()
+}
+
+/// Whose each operation is, by the number of the first one.
+fn clients(history: &str) -> Vec<u32> {
+    let mut client = 0;
+    let mut client_of = |(number, text): (u32, &str)| {
+        client = if text.trim_start().starts_with('+') { client } else { number };
+        client
+    };
+    (0..).zip(history.split(';')).map(&mut client_of).collect()
 }
 
 fn single(history: &str) -> Vec<Operation> {
@@ -63,7 +73,7 @@ fn single(history: &str) -> Vec<Operation> {
         (_, integer) => Outcome::Integer(integer.parse().unwrap()),
     };
     let operation = |(client, (call_ns, command, returned))| Operation { client, key: bytes("k"), command, call_ns, returned };
-    (0..).zip(parse(history, command, outcome)).map(operation).collect()
+    clients(history).into_iter().zip(parse(history, command, outcome)).map(operation).collect()
 }
 
 fn several(history: &str) -> Vec<multi::Operation> {
@@ -86,7 +96,7 @@ fn several(history: &str) -> Vec<multi::Operation> {
         (_, integer) => multi::Outcome::Integer(integer.parse().unwrap()),
     };
     let operation = |(client, (call_ns, command, returned))| multi::Operation { client, command, call_ns, returned };
-    (0..).zip(parse(history, command, outcome)).map(operation).collect()
+    clients(history).into_iter().zip(parse(history, command, outcome)).map(operation).collect()
 }
 
 #[track_caller]
@@ -141,6 +151,26 @@ fn an_unknown_outcome_may_come_late_or_never() {
     right("0-? GET; 1-2 SET a -> OK; 3-? PEXPIRE 10; 30-31 GET -> nil");
     right("0-1 SET a -> OK; 2-? PEXPIRE 10; 3-? SET b NX; 90-91 GET -> b");
     right("0-1 SET a PX 10 -> OK; 2-? PERSIST; 90-91 GET -> a");
+}
+
+#[test]
+fn a_pipeline_takes_effect_in_its_order() {
+    right("0-5 SET a -> OK; +0-6 GET -> a; +0-7 APPEND b -> 2; +0-8 DEL -> 1; +0-9 GET -> nil");
+    right("0-5 SET a -> OK; 0-9 SET b -> OK; +0-10 GET -> b; 11-12 GET -> b");
+    // Others come between.
+    right("0-5 SET a -> OK; +0-9 GET -> b; 1-6 SET b -> OK");
+    // What has no outcome may come late, or never.
+    right("0-? SET a; +0-9 GET -> nil; 10-11 GET -> a");
+    right("0-5 SET a -> OK; +0-? SET b; +0-9 GET -> a; 10-11 GET -> b");
+    // The same without a pipeline is right.
+    right("0-9 GET -> a; 0-8 SET a -> OK");
+    wrong("0-8 GET -> a; +0-9 SET a -> OK", &[0, 0]);
+    wrong("0-5 SET a -> OK; +0-6 SET b -> OK; 7-8 GET -> a", &[0, 0, 2]);
+    wrong("0-5 INCR -> 2; +0-6 INCR -> 1", &[0, 0]);
+    // One in the middle that says nothing does not break the order.
+    wrong("0-5 SET a -> OK; +0-6 GET -> a; +0-? GET; +0-7 SET b -> OK; 8-9 GET -> a", &[0, 0, 4]);
+    let torn = several("0-9 MGET x y -> 1 1; +0-10 MSET x 1 y 1 -> OK");
+    assert!(multi::check(&torn, &LIMITS).is_err(), "{torn:?}");
 }
 
 #[test]
@@ -278,6 +308,8 @@ struct Shape {
     keys: usize,
     /// Operations in a thousand whose outcome is unknown.
     unknown: u32,
+    /// Operations in a thousand that were sent together with the client's last one.
+    pipelined: u32,
     /// Whether values are unique and in brackets; else they are few, and contain each other.
     unique: bool,
 }
@@ -286,6 +318,7 @@ struct Shape {
 fn random_history(random: &mut StdRng, shape: &Shape) -> Vec<Operation> {
     let mut keys: BTreeMap<usize, Exact> = BTreeMap::new();
     let mut free_ns = vec![0; shape.clients as usize];
+    let mut last_call_ns = vec![0; shape.clients as usize];
     let mut history = Vec::new();
     let mut now_ns = 0;
     while history.len() < shape.operations {
@@ -301,6 +334,9 @@ fn random_history(random: &mut StdRng, shape: &Shape) -> Vec<Operation> {
         let unknown = random.random_range(0..1000) < shape.unknown;
         let happens = !unknown || random.random_bool(0.5);
         let outcome = happens.then(|| keys.entry(key).or_default().execute(&command, now_ns));
+        let pipelined = random.random_range(0..1000) < shape.pipelined;
+        let call_ns = if pipelined { last_call_ns[client as usize] } else { call_ns };
+        last_call_ns[client as usize] = call_ns;
         *free_ns = now_ns + random.random_range(0..9 * MILLI);
         // An unknown one may take effect long after it was sent.
         let call_ns = if unknown { random.random_range(now_ns.saturating_sub(99 * MILLI)..=now_ns) } else { call_ns };
@@ -352,25 +388,28 @@ enum Moments {
 fn has_order(operations: &[Operation], expiry_tolerance_ns: u64, moments: Moments) -> bool {
     let known = operations.iter().map(|operation| Known { command: operation.command.clone(), leaves: None }).collect();
     let register = Register { operations, known, decreasing: true, expiry_tolerance_ns };
-    any_order(&register, &spans(operations), moments, None, &(0..operations.len()).collect::<Vec<_>>(), 0)
+    let all: Vec<usize> = (0..operations.len()).collect();
+    any_order(&register, &spans(operations), &pipelined(operations), moments, None, &all, 0)
 }
 
 fn any_order(
     register: &Register,
     spans: &[Span],
+    before: &[Option<usize>],
     moments: Moments,
     state: <Register as Model>::State,
     left: &[usize],
     past_ns: u64,
 ) -> bool {
     let Some(latest_ns) = left.iter().filter_map(|operation| spans[*operation].return_ns).min() else { return true };
-    left.iter().filter(|operation| spans[**operation].call_ns <= latest_ns).any(|operation| {
+    let has_turn = |operation: &&usize| before[**operation].is_none_or(|before| !left.contains(&before));
+    left.iter().filter(|operation| spans[**operation].call_ns <= latest_ns).filter(has_turn).any(|operation| {
         let call_ns = spans[*operation].call_ns;
         let past_ns = past_ns.max(call_ns);
         let earliest_ns = if moments == Moments::FromCall { call_ns } else { past_ns };
         let left: Vec<usize> = left.iter().copied().filter(|other| other != operation).collect();
         let states = register.step(&state, *operation, Moment { earliest_ns, latest_ns });
-        states.into_iter().any(|state| any_order(register, spans, moments, state, &left, past_ns))
+        states.into_iter().any(|state| any_order(register, spans, before, moments, state, &left, past_ns))
     })
 }
 
@@ -383,6 +422,7 @@ fn random_linearizable_histories_are_accepted() {
             clients: random.random_range(1..8),
             keys: random.random_range(1..6),
             unknown: random.random_range(0..80),
+            pipelined: random.random_range(0..300),
             unique: random.random_bool(0.8),
         };
         let history = random_history(&mut random, &shape);
@@ -397,7 +437,8 @@ fn all_orders_tried_come_to_the_same() {
     for seed in 0..seeds {
         let mut random = StdRng::seed_from_u64(seed);
         let (operations, unknown) = (random.random_range(2..8), random.random_range(0..500));
-        let shape = Shape { operations, clients: 4, keys: 1, unknown, unique: random.random_bool(0.5) };
+        let pipelined = if random.random_bool(0.5) { 400 } else { 0 };
+        let shape = Shape { operations, clients: 4, keys: 1, unknown, pipelined, unique: random.random_bool(0.5) };
         let mut history = random_history(&mut random, &shape);
         falsify(&mut random, &mut history);
         let expiry_tolerance_ns = random.random_range(0..3) * MILLI;
@@ -424,7 +465,7 @@ fn all_orders_tried_come_to_the_same() {
 #[test]
 fn a_long_history_takes_seconds() {
     let mut random = StdRng::seed_from_u64(1);
-    let shape = Shape { operations: 50_000, clients: 10, keys: 20, unknown: 10, unique: true };
+    let shape = Shape { operations: 50_000, clients: 10, keys: 20, unknown: 10, pipelined: 50, unique: true };
     let mut history = random_history(&mut random, &shape);
     let began = Instant::now();
     let summary = check(&history, &Limits::default()).expect("it is linearizable");
