@@ -1,8 +1,9 @@
-//! Clients that make a history: each does one operation after the other, on any node, and notes what it sent and what came back.
+//! Clients that make a history: each sends one command after the other, or some in a pipeline, to any node, and notes what it sent and what
+//! came back.
 //! Keys are for a while: after so many operations on one its successor takes its place, so that the history of a key stays short enough to
-//! be judged. A client belongs to a party with keys of its own, so that few clients meet on a key. Texts and numbers that are written
-//! are written once.
-//! What was certainly not executed is counted and is not in the history; what has no answer is in it without an end.
+//! be judged; so do groups of keys, on which commands of several keys act. A client belongs to a party with keys of its own, so that few
+//! clients meet on a key. Texts and numbers that are written are written once.
+//! What was certainly not executed is not in the history; the client sends it again. What has no answer is in it without an end.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -13,12 +14,13 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rand::rngs::StdRng;
-use rand::seq::IndexedRandom;
+use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};
 use resp::Value;
 
+use super::wire;
 use crate::client::{Client, Fate};
-use crate::linearizability::{Command, Operation, Outcome};
+use crate::linearizability::{Command, Operation, multi};
 
 /// Clients that share keys.
 const PARTY: usize = 6;
@@ -26,12 +28,23 @@ const PARTY: usize = 6;
 const KEYS_AT_A_TIME: usize = 3;
 /// Operations on a key before its successor takes its place.
 const OPERATIONS_PER_KEY: usize = 100;
+/// Keys of a group.
+const KEYS_PER_GROUP: usize = 3;
+/// Operations on a group before its successor takes its place.
+const OPERATIONS_PER_GROUP: usize = 40;
+/// How often a command is one of several keys.
+const SEVERAL: f64 = 0.2;
+/// How often commands are sent in a pipeline, and how many.
+const PIPELINE: f64 = 0.2;
+const PIPELINE_LENGTHS: std::ops::RangeInclusive<usize> = 2..=4;
 /// Longest pause between two operations of a client.
 const PAUSE_MAX: Duration = Duration::from_millis(8);
 /// Pause after a node did not take a connection.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(20);
 /// How often a client goes to another node although its own answers.
 const WANDER: f64 = 0.1;
+/// Begin of the reply to a write for which a disk has no room; reads behind it are executed.
+const NO_ROOM: &str = "OOM";
 /// Times to live: from less than a fault lasts to more than that.
 const TTLS_MS: [u64; 3] = [500, 2_500, 6_000];
 
@@ -59,22 +72,71 @@ pub(super) struct Clients {
 pub(super) struct Journal {
     /// In no order.
     pub(super) history: Vec<Operation>,
-    /// Operations that were certainly not executed.
-    pub(super) not_executed: u64,
-    /// Operations of which nobody knows.
-    pub(super) unknown: u64,
-    /// Connections that no node took.
-    pub(super) unreachable: u64,
-    /// Error replies that no client should see, with their number.
+    /// The history of each group of keys, in no order.
+    pub(super) groups: BTreeMap<Bytes, Vec<multi::Operation>>,
+    /// What clients had to put up with, and when. In no order.
+    troubles: Vec<(Duration, Trouble)>,
+    /// Replies that no client should see, with their number.
     pub(super) strange: BTreeMap<String, u64>,
 }
 
+/// What a client has to put up with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// A command was certainly not executed, and is sent again.
+    NotExecuted,
+    /// Nobody knows whether a command was executed.
+    Unknown,
+    /// A node did not take a connection.
+    Unreachable,
+}
+
 impl Journal {
+    /// When answers came, in nanoseconds, in no order.
+    pub(super) fn answers(&self) -> impl Iterator<Item = u64> {
+        let singles = self.history.iter().filter_map(|operation| operation.returned.as_ref().map(|(at, _)| *at));
+        let several = self.groups.values().flatten().filter_map(|operation| operation.returned.as_ref().map(|(at, _)| *at));
+        singles.chain(several)
+    }
+
+    /// How often there was such trouble in some time.
+    pub(super) fn troubles(&self, wanted: Trouble, time: std::ops::Range<Duration>) -> u64 {
+        self.troubles.iter().filter(|(at, trouble)| *trouble == wanted && time.contains(at)).count() as u64
+    }
+
+    /// Notes a command and its reply, if there is one. False if the reply does not say what became of it.
+    fn note(&mut self, client: u32, question: Question, call_ns: u64, reply: Option<(u64, Value)>) -> bool {
+        let reply = reply.filter(|(_, reply)| !matches!(reply, Value::Error(text) if Fate::of(text) == Fate::Unknown));
+        let shown = reply.as_ref().map(|(_, reply)| format!("{question:?}: {reply:?}"));
+        let is_known = match question {
+            Question::One(key, command) => {
+                let returned = reply.and_then(|(at, reply)| Some((at, wire::outcome(&command, &reply)?)));
+                self.history.push(Operation { client, key, command, call_ns, returned });
+                self.history.last().is_some_and(|operation| operation.returned.is_some())
+            }
+            Question::Several(group, command) => {
+                let returned = reply.and_then(|(at, reply)| Some((at, wire::outcome_of_several(&command, &reply)?)));
+                let history = self.groups.entry(group).or_default();
+                history.push(multi::Operation { client, command, call_ns, returned });
+                history.last().is_some_and(|operation| operation.returned.is_some())
+            }
+        };
+        if let Some(shown) = shown.filter(|_| !is_known) {
+            self.note_strange(shown);
+        }
+        is_known
+    }
+
+    fn note_strange(&mut self, text: String) {
+        *self.strange.entry(text).or_default() += 1;
+    }
+
     fn add(&mut self, other: Self) {
         self.history.extend(other.history);
-        self.not_executed += other.not_executed;
-        self.unknown += other.unknown;
-        self.unreachable += other.unreachable;
+        for (group, history) in other.groups {
+            self.groups.entry(group).or_default().extend(history);
+        }
+        self.troubles.extend(other.troubles);
         for (text, count) in other.strange {
             *self.strange.entry(text).or_default() += count;
         }
@@ -94,6 +156,7 @@ impl Clients {
                 connections: plan.addresses.iter().map(|_| None).collect(),
                 place: number % plan.addresses.len(),
                 written: 0,
+                again: Vec::new(),
                 journal: Journal::default(),
             };
             let stop = Arc::clone(&stop);
@@ -124,11 +187,18 @@ impl Drop for Clients {
 struct Party {
     number: usize,
     uses: [AtomicUsize; KEYS_AT_A_TIME],
+    group_uses: AtomicUsize,
 }
 
 impl Party {
     fn new(number: usize) -> Self {
-        Self { number, uses: std::array::from_fn(|_| AtomicUsize::new(0)) }
+        Self { number, uses: std::array::from_fn(|_| AtomicUsize::new(0)), group_uses: AtomicUsize::new(0) }
+    }
+
+    /// The name of the group of keys that is in use.
+    fn group(&self) -> Bytes {
+        let age = self.group_uses.fetch_add(1, Ordering::Relaxed) / OPERATIONS_PER_GROUP;
+        Bytes::from(format!("group:{}:{age}", self.number))
     }
 
     fn key(&self, random: &mut StdRng) -> Key {
@@ -158,12 +228,12 @@ impl Usage {
 
     /// The operations, as often as they shall come.
     const fn operations(self) -> &'static [Kind] {
-        use Kind::{Append, Del, Get, GetDel, Incr, Set, SetNumber, SetNx, SetPx};
+        use Kind::{Append, Del, Get, GetDel, Incr, PExpire, Persist, Set, SetNumber, SetNx, SetPx};
         match self {
-            Self::Register => &[Get, Get, Get, Get, Get, Set, Set, Set, Append, Append, SetPx, SetNx, Del, GetDel],
+            Self::Register => &[Get, Get, Get, Get, Get, Set, Set, Set, Append, Append, SetPx, SetNx, PExpire, Del, GetDel],
             Self::Counter => &[Get, Get, Get, Get, Incr, Incr, Incr, Incr, Incr, Incr, SetNumber, Del, GetDel],
-            Self::Lock => &[SetNx, SetNx, SetNx, SetPx, Get, Get, Get, Del, GetDel],
-            Self::Anything => &[Get, Get, Get, Set, SetPx, SetNx, SetNumber, Append, Incr, Incr, Del, GetDel],
+            Self::Lock => &[SetNx, SetNx, SetNx, SetPx, PExpire, Get, Get, Get, Del, GetDel],
+            Self::Anything => &[Get, Get, Get, Set, SetPx, SetNx, SetNumber, Append, Incr, Incr, PExpire, Persist, Del, GetDel],
         }
     }
 }
@@ -179,6 +249,24 @@ enum Kind {
     Incr,
     Del,
     GetDel,
+    PExpire,
+    Persist,
+}
+
+/// A command to be sent: on a key, or on keys of a group.
+#[derive(Clone, Debug)]
+enum Question {
+    One(Bytes, Command),
+    Several(Bytes, multi::Command),
+}
+
+impl Question {
+    fn arguments(&self) -> Vec<Bytes> {
+        match self {
+            Self::One(key, command) => wire::arguments(key, command),
+            Self::Several(_, command) => wire::arguments_of_several(command),
+        }
+    }
 }
 
 struct Worker {
@@ -192,6 +280,8 @@ struct Worker {
     place: usize,
     /// Values that it has written.
     written: u32,
+    /// What was certainly not executed, in its order.
+    again: Vec<Question>,
     journal: Journal,
 }
 
@@ -203,7 +293,7 @@ impl Worker {
             }
             let connected = self.connections[self.place].take().or_else(|| Client::connect(self.plan.addresses[self.place]).ok());
             let Some(client) = connected else {
-                self.journal.unreachable += 1;
+                self.note_trouble(Trouble::Unreachable);
                 self.move_on();
                 thread::sleep(RECONNECT_PAUSE);
                 continue;
@@ -222,46 +312,79 @@ impl Worker {
         u64::try_from(self.plan.origin.elapsed().as_nanos()).expect("a run of less than centuries")
     }
 
-    /// One operation, from what to do to what became of it.
+    fn note_trouble(&mut self, trouble: Trouble) {
+        self.journal.troubles.push((self.plan.origin.elapsed(), trouble));
+    }
+
+    /// One pipeline, from what to send to what became of it.
     fn operate(&mut self, mut client: Client) {
-        let key = self.party.key(&mut self.random);
-        let command = self.command(key.usage);
-        let arguments = arguments(&key.name, &command);
+        let mut questions = std::mem::take(&mut self.again);
+        if questions.is_empty() {
+            let count = if self.random.random_bool(PIPELINE) { self.random.random_range(PIPELINE_LENGTHS) } else { 1 };
+            questions = (0..count).map(|_| self.question()).collect();
+        }
         let call_ns = self.now_ns();
-        let reply = client.call(&arguments);
-        let returned_ns = self.now_ns();
-        let outcome = match reply {
-            Ok(Value::Error(text)) => match (Fate::of(&text), &command) {
-                (Fate::NotExecuted, _) => {
-                    self.journal.not_executed += 1;
-                    self.connections[self.place] = Some(client);
-                    return self.move_on();
-                }
-                (Fate::Unknown, _) => None,
-                (Fate::Refused, Command::Incr { .. }) if text.starts_with("ERR value is not an integer") => Some(Outcome::Refused),
-                (Fate::Refused, _) => {
-                    *self.journal.strange.entry(format!("{command:?}: {text}")).or_default() += 1;
-                    None
-                }
-            },
-            Ok(value) => match outcome(&command, &value) {
-                Some(outcome) => Some(outcome),
-                None => {
-                    *self.journal.strange.entry(format!("{command:?}: {value:?}")).or_default() += 1;
-                    None
-                }
-            },
-            Err(_) => None,
-        };
-        if outcome.is_some() {
+        questions.iter().for_each(|question| client.queue(&question.arguments()));
+        let mut is_broken = client.flush().is_err();
+        let mut is_unknown = false;
+        let mut is_refused = false;
+        let mut returned_ns = call_ns;
+        for question in questions {
+            let reply = if is_broken { None } else { client.receive().ok() };
+            is_broken |= reply.is_none();
+            // The history tells the order of a pipeline by its returns.
+            returned_ns = self.now_ns().max(returned_ns + 1);
+            if let Some(Value::Error(text)) = &reply
+                && Fate::of(text) == Fate::NotExecuted
+            {
+                is_refused |= !text.starts_with(NO_ROOM);
+                self.note_trouble(Trouble::NotExecuted);
+                self.again.push(question);
+                continue;
+            }
+            let shown = is_refused.then(|| format!("{question:?} was executed behind a command that was not: {reply:?}"));
+            if self.journal.note(self.number, question, call_ns, reply.map(|reply| (returned_ns, reply))) {
+                shown.into_iter().for_each(|shown| self.journal.note_strange(shown));
+            } else {
+                is_unknown = true;
+                self.note_trouble(Trouble::Unknown);
+            }
+        }
+        if !is_unknown {
+            // Else an answer may still be under way on it.
             self.connections[self.place] = Some(client);
-        } else {
-            // Who does not know goes elsewhere, with a new connection later on: an answer may still be under way on this one.
-            self.journal.unknown += 1;
+        }
+        if is_unknown || !self.again.is_empty() {
             self.move_on();
         }
-        let returned = outcome.map(|outcome| (returned_ns, outcome));
-        self.journal.history.push(Operation { client: self.number, key: key.name, command, call_ns, returned });
+    }
+
+    fn question(&mut self) -> Question {
+        if self.random.random_bool(SEVERAL) {
+            let group = self.party.group();
+            let command = self.command_of_several(&group);
+            return Question::Several(group, command);
+        }
+        let key = self.party.key(&mut self.random);
+        let command = self.command(key.usage);
+        Question::One(key.name, command)
+    }
+
+    fn command_of_several(&mut self, group: &Bytes) -> multi::Command {
+        let mut keys: Vec<Bytes> =
+            (0..KEYS_PER_GROUP).map(|number| Bytes::from([&group[..], format!(":{number}").as_bytes()].concat())).collect();
+        keys.shuffle(&mut self.random);
+        let kind = self.random.random_range(0..10);
+        if kind < 4 {
+            return multi::Command::MGet(keys);
+        }
+        keys.truncate(KEYS_PER_GROUP - 1);
+        let pairs = |worker: &mut Self| keys.iter().map(|key| (key.clone(), worker.text())).collect();
+        match kind {
+            4..6 => multi::Command::MSet(pairs(self)),
+            6..8 => multi::Command::MSetNx(pairs(self)),
+            _ => multi::Command::Del(keys),
+        }
     }
 
     fn command(&mut self, usage: Usage) -> Command {
@@ -269,14 +392,20 @@ impl Worker {
         match kind {
             Kind::Get => Command::Get,
             Kind::Set => Command::Set { value: self.text(), ttl_ms: None },
-            Kind::SetPx => Command::Set { value: self.text(), ttl_ms: TTLS_MS.choose(&mut self.random).copied() },
+            Kind::SetPx => Command::Set { value: self.text(), ttl_ms: Some(self.ttl_ms()) },
             Kind::SetNx => Command::SetNx { value: self.text() },
             Kind::SetNumber => Command::Set { value: self.number_text(), ttl_ms: None },
             Kind::Append => Command::Append { value: self.text() },
             Kind::Incr => Command::Incr { by: self.random.random_range(1..=9) },
             Kind::Del => Command::Del,
             Kind::GetDel => Command::GetDel,
+            Kind::PExpire => Command::PExpire { ttl_ms: self.ttl_ms() },
+            Kind::Persist => Command::Persist,
         }
+    }
+
+    fn ttl_ms(&mut self) -> u64 {
+        *TTLS_MS.choose(&mut self.random).expect("there are times to live")
     }
 
     /// A text that nobody else writes, in the form that the checker can make use of.
@@ -290,37 +419,5 @@ impl Worker {
         self.written += 1;
         let number = (u64::from(self.number) + 1) * 1_000_000_000_000 + u64::from(self.written) * 10_000;
         Bytes::from(number.to_string())
-    }
-}
-
-fn arguments(key: &Bytes, command: &Command) -> Vec<Bytes> {
-    let word = |text: &'static str| Bytes::from_static(text.as_bytes());
-    let number = |number: &dyn std::fmt::Display| Bytes::from(number.to_string());
-    let key = key.clone();
-    match command {
-        Command::Get => vec![word("GET"), key],
-        Command::Set { value, ttl_ms: None } => vec![word("SET"), key, value.clone()],
-        Command::Set { value, ttl_ms: Some(ttl) } => vec![word("SET"), key, value.clone(), word("PX"), number(ttl)],
-        Command::SetNx { value } => vec![word("SET"), key, value.clone(), word("NX")],
-        Command::GetDel => vec![word("GETDEL"), key],
-        Command::Del => vec![word("DEL"), key],
-        Command::Append { value } => vec![word("APPEND"), key, value.clone()],
-        Command::Incr { by } => vec![word("INCRBY"), key, number(by)],
-        Command::PExpire { ttl_ms } => vec![word("PEXPIRE"), key, number(ttl_ms)],
-        Command::Persist => vec![word("PERSIST"), key],
-    }
-}
-
-/// What a reply says; `None` if the command has no such reply.
-fn outcome(command: &Command, reply: &Value) -> Option<Outcome> {
-    let gives_value = matches!(command, Command::Get | Command::GetDel);
-    let gives_done = matches!(command, Command::Set { .. } | Command::SetNx { .. });
-    let gives_null = gives_value || matches!(command, Command::SetNx { .. });
-    match reply {
-        Value::Simple(text) if gives_done && text == "OK" => Some(Outcome::Done),
-        Value::Bulk(value) if gives_value => Some(Outcome::Value(Some(value.clone()))),
-        Value::Null if gives_null => Some(Outcome::Value(None)),
-        Value::Integer(number) if !gives_value && !gives_done => Some(Outcome::Integer(*number)),
-        _ => None,
     }
 }

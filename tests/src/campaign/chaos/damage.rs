@@ -40,28 +40,34 @@ impl Stage {
         let shown = file.strip_prefix(&dir).expect("it is in the directory").display().to_string();
         self.note(&format!("  damaged: {shown} of {position}, {what}"));
         self.cluster.start_node(position);
-        let outcome = self.outcome_of_damage(position);
-        self.note(&format!("  {position}: {outcome}"));
+        let (outcome, told) = self.outcome_of_damage(position);
+        self.note(&format!("  {position}: {outcome}: {told}"));
         if self.cluster[position].is_started() && self.cluster[position].take_end().is_none() {
             self.cluster[position].kill();
         }
+        // Nothing of the damage may have come to the others.
+        replicas::verify_without(&self.cluster, position);
         self.come_back_new(position, Renewal::Rejoin);
+        self.prove(mode, outcome, 1);
         Ok(())
     }
 
-    /// Lets the node serve and read all that it has, or end.
+    /// Lets the node serve and read all that it has, or end. In a word, and what was seen.
     /// # Panics
     /// It does neither, crashes, or answers wrongly.
-    fn outcome_of_damage(&mut self, position: usize) -> String {
+    fn outcome_of_damage(&mut self, position: usize) -> (&'static str, String) {
         let deadline = Instant::now() + DECIDED_MAX;
         let mut problem = "it does not answer".to_owned();
         let mut outcome = None;
+        let mut has_answered = false;
         wait_until(deadline, || {
-            outcome = self.end_of_damaged(position).or_else(|| {
+            let ended = self.end_of_damaged(position).map(|words| (if has_answered { "stopped" } else { "refused" }, words));
+            outcome = ended.or_else(|| {
+                has_answered |= self.cluster[position].try_status().is_some();
                 let serves = self.why_not_serving(position).map_or(Ok(()), Err);
                 let node = &self.cluster[position];
                 match serves.and_then(|()| replicas::settled_are_right(node)).and_then(|()| replicas::read_all(node)) {
-                    Ok(digest) => Some(format!("harmless, {} keys are read", digest.keys)),
+                    Ok(digest) => Some(("harmless", format!("{} keys are read", digest.keys))),
                     Err(text) => {
                         problem = text;
                         None
@@ -78,7 +84,7 @@ impl Stage {
         let words = self.last_words(position);
         assert_eq!(status.code(), Some(DO_NOT_RESTART), "the damaged node at {position} ended by {status}: {words}");
         assert!(words.starts_with("redraft: "), "it says why: {words}");
-        Some(format!("ended: {words}"))
+        Some(words)
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rand::seq::IndexedRandom;
 
+use super::deck::Mode;
 use super::stage::{DO_NOT_RESTART, Missed, Renewal, Stage, copy_dir, wait_refused};
 
 /// How long two nodes may take to find their places in each other's directories.
@@ -14,9 +15,12 @@ impl Stage {
     pub(super) fn play_wipe(&mut self) -> Result<(), Missed> {
         let members = self.members();
         let position = *members.choose(&mut self.random).expect("there are members");
+        let id = self.cluster.node_id(position);
         self.note(&format!("  wiped: {position}"));
         self.cluster[position].kill();
         self.come_back_new(position, Renewal::Wipe);
+        assert_ne!(self.cluster.node_id(position), id, "the node at {position} comes back as a new member");
+        self.prove(Mode::WipeDirectory, "new members", 1);
         Ok(())
     }
 
@@ -35,6 +39,7 @@ impl Stage {
         fs::rename(&copy, &dir).expect("the copy can take its place");
         self.cluster.start_node(position);
         self.expect_refused(position);
+        self.prove(Mode::RestoreOldCopy, "refused", 1);
         let way = *Renewal::ALL.choose(&mut self.random).expect("there are two");
         self.come_back_new(position, way);
         Ok(())
@@ -51,6 +56,7 @@ impl Stage {
         for position in two {
             self.cluster.start_node(position);
             self.expect_refused(position);
+            self.prove(Mode::SwapHalves, "refused", 1);
         }
         self.swap(two, "data");
         two.into_iter().for_each(|position| self.cluster.start_node(position));
@@ -60,6 +66,7 @@ impl Stage {
     /// The identity is in the directory, so this is as if both nodes had moved to each other's address.
     pub(super) fn play_swap_directories(&mut self) -> Result<(), Missed> {
         let two = self.two_followers()?;
+        let [one, other] = two.map(|position| self.cluster.node_id(position));
         self.note(&format!("  swapped are the directories of {two:?}"));
         for position in two {
             self.cluster[position].stop();
@@ -70,6 +77,9 @@ impl Stage {
         }
         let took = self.wait_healthy(SWAPPED_MAX);
         self.note(&format!("  found their places after {took:.2?}"));
+        let ids = two.map(|position| self.cluster.node_id(position));
+        assert_eq!(ids, [other, one], "who a node is is in its directory");
+        self.prove(Mode::SwapDirectories, "members that moved", 2);
         Ok(())
     }
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use rand::RngExt;
 use rand::seq::IndexedRandom;
 
+use super::deck::Mode;
 use super::stage::{Missed, Stage, copy_dir, dir_bytes};
 use crate::Value;
 use crate::client::ok;
@@ -59,7 +60,8 @@ impl Stage {
         self.stop_after_full(position);
         move_back(&dir, &beside, disk);
         self.bring_back(position);
-        if noticed { Ok(()) } else { Err(Missed::because("the node did not notice that its disk was full")) }
+        self.prove(Mode::DiskFull, "nodes that noticed", noticed.into());
+        Ok(())
     }
 
     /// Whether the node refused a write for want of room, or ended for it.

@@ -2,17 +2,20 @@
 //! snapshot.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::RngExt;
 use rand::seq::IndexedRandom;
 
+use super::deck::Mode;
 use super::stage::{DO_NOT_RESTART, Missed, Renewal, Stage, dir_bytes, wait_refused, wait_until_some};
 use crate::node::wait_status;
-use crate::wait::PATIENCE;
+use crate::wait::{PATIENCE, wait_until};
 
 /// Transfers in a row.
 const TRANSFERS: usize = 4;
+/// How long leadership may take until a majority follows, once it has been handed over.
+const ARRIVES_MAX: Duration = Duration::from_secs(4);
 /// How long a node more than usual takes part.
 const EXTRA: Duration = Duration::from_millis(1_500);
 /// Keys that are overwritten until the log is truncated, and the size of their values: a few times what the log may hold.
@@ -32,24 +35,28 @@ impl Stage {
         for _ in 0..TRANSFERS {
             let target = self.follower()?;
             self.transfer_to(target)?;
+            self.prove(Mode::TransferLeadership, "leaders as told", 1);
         }
         Ok(())
     }
 
-    /// Hands leadership to a voter, if it has not got it.
+    /// Hands leadership to a voter, if it has not got it, and sees it there.
     pub(super) fn transfer_to(&mut self, position: usize) -> Result<(), Missed> {
         if self.cluster.leader_now() == Some(position) {
             return Ok(());
         }
         let id = self.cluster.node_id(position).to_string();
         self.note(&format!("  leadership goes to {position}"));
-        self.administer(position, &["RAFT", "TRANSFER", &id])
+        self.administer(position, &["RAFT", "TRANSFER", &id])?;
+        let arrived = wait_until(Instant::now() + ARRIVES_MAX, || self.cluster.leader_now() == Some(position));
+        if arrived { Ok(()) } else { Err(Missed(format!("leadership did not come to {position}"))) }
     }
 
     /// For a while there is a node more; then another one goes.
     pub(super) fn play_add(&mut self) -> Result<(), Missed> {
         if let Some(joiner) = self.out.take() {
             self.join(joiner);
+            self.prove(Mode::AddNode, "members that joined", 1);
             thread::sleep(EXTRA);
         }
         let removed = self.remove_any()?;
@@ -60,6 +67,7 @@ impl Stage {
     /// For a while there is a node less; then another one comes.
     pub(super) fn play_remove(&mut self) -> Result<(), Missed> {
         let removed = self.remove_any()?;
+        self.prove(Mode::RemoveNode, "members that were removed", 1);
         if let Some(joiner) = self.out.replace(removed) {
             self.join(joiner);
         }
@@ -98,6 +106,7 @@ impl Stage {
             self.note(&format!("  restarts: {position}"));
             self.cluster[position].stop();
             self.bring_back(position);
+            self.prove(Mode::RollingRestart, "restarts", 1);
         }
         Ok(())
     }
@@ -117,6 +126,7 @@ impl Stage {
         }
         self.cluster.network().heal();
         wait_status(&self.cluster[position], "it gets a snapshot", |status| status.first_index > last_index + 1);
+        self.prove(Mode::Snapshot, "installed", 1);
         Ok(())
     }
 
@@ -141,7 +151,11 @@ impl Stage {
         self.cluster.start_node(killed);
         let what = "it gets a snapshot after all";
         wait_status(&self.cluster[position], what, |status| status.first_index > last_index + 1);
-        if is_whole || arrived.is_none() { Err(Missed::because("the snapshot was there too soon, or not at all")) } else { Ok(()) }
+        if is_whole || arrived.is_none() {
+            return Err(Missed::because("the snapshot was there too soon, or not at all"));
+        }
+        self.prove(Mode::KillDuringSnapshot, "killed in the middle", 1);
+        Ok(())
     }
 
     /// Writes without a node until the leader has no longer what the node needs next.

@@ -1,10 +1,11 @@
 //! Everything that can go wrong, dealt from a shuffled deck to a cluster under load: processes, network, clocks, disks, directories, members.
 //! Clients on all nodes record a history, and a ledger of what was acknowledged. After each hand all must be well again within a bound, and
 //! the replicas hold the same; at the end the history must be linearizable, nothing acknowledged may be missing, and a client must read the
-//! same from each replica. Only what leaves a majority recoverable is dealt: at most one node at a time loses data.
+//! same from each replica. A fault that cannot show that it took effect has not happened. Only what leaves a majority recoverable is dealt:
+//! at most one node at a time loses data.
 //! The seed decides what is dealt and to whom, not what the processes make of it. `deck` has the modes, `stage` the cluster; `lasting`,
-//! `clocks`, `full_disk`, `directories`, `damage` and `members` carry the modes out; `clients` make the history, `replicas` compares, and
-//! `report` counts.
+//! `clocks`, `full_disk`, `directories`, `damage` and `members` carry the modes out; `clients` make the history, `wire` is how they speak,
+//! `replicas` compares, and `report` counts.
 
 mod clients;
 mod clocks;
@@ -17,9 +18,11 @@ mod members;
 mod replicas;
 mod report;
 mod stage;
+mod wire;
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -33,7 +36,7 @@ pub use self::deck::Mode;
 use self::report::Hand;
 pub use self::report::{Report, Row};
 use self::stage::{CLIENT_PATIENCE, Missed, Stage};
-use crate::linearizability::{self, Limits};
+use crate::linearizability::{self, Limits, Recorded, Violation, multi};
 use crate::load::{Load, LoadPlan, Record, Shape};
 use crate::wait::PATIENCE;
 
@@ -146,8 +149,9 @@ fn play_hand(stage: &mut Stage, plan: &Plan, report: &mut Report, modes: Vec<Mod
     replicas::verify(&stage.cluster, asked);
     for (mode, result) in modes.iter().zip(results) {
         let row = report.rows.entry(*mode).or_default();
-        match result {
-            Ok(()) => row.times += 1,
+        let proofs = stage.take_proofs(*mode);
+        match result.and(proofs) {
+            Ok(proofs) => row.add(&proofs),
             Err(Missed(why)) => {
                 row.missed += 1;
                 stage.note(&format!("  did not happen: {}: {why}", mode.name()));
@@ -179,8 +183,7 @@ fn play_episode(stage: &mut Stage, mode: Mode) -> Result<(), Missed> {
 /// Checks all promises that can be checked when everything is over.
 fn judge(stage: &mut Stage, journal: &Journal, records: &[Record], report: &mut Report) {
     assert!(journal.strange.is_empty(), "replies that no client should see: {:?}", journal.strange);
-    report.operations = journal.history.iter().filter(|operation| operation.returned.is_some()).count();
-    (report.not_executed, report.unknown, report.unreachable) = (journal.not_executed, journal.unknown, journal.unreachable);
+    report.operations = journal.answers().count();
     stage.wait_healthy(PATIENCE);
     stage.note("the ledger is checked");
     let position = stage.members()[0];
@@ -195,6 +198,12 @@ fn judge(stage: &mut Stage, journal: &Journal, records: &[Record], report: &mut 
         Ok(summary) => report.history_keys = summary.keys,
         Err(violation) => panic!("the history is not linearizable: {violation}"),
     }
+    for (group, history) in &journal.groups {
+        match multi::check(history, &limits()) {
+            Ok(summary) => report.history_keys += summary.keys,
+            Err(violation) => panic!("the history of the keys {group:?} is not linearizable: {violation}"),
+        }
+    }
     stage.note("all promises were kept");
 }
 
@@ -203,19 +212,29 @@ fn limits() -> Limits {
 }
 
 /// Writes down what the clients saw, for a campaign that failed.
-fn keep(dir: &std::path::Path, journal: &Journal) {
+fn keep(dir: &Path, journal: &Journal) {
     let mut operations: Vec<_> = journal.history.iter().collect();
     operations.sort_by(|one, other| (&one.key, one.call_ns).cmp(&(&other.key, other.call_ns)));
-    let text: String = operations.iter().map(|operation| format!("{operation:?}\n")).collect();
+    let mut lines: Vec<String> = operations.iter().map(|operation| format!("{operation:?}\n")).collect();
+    for history in journal.groups.values() {
+        lines.extend(history.iter().map(|operation| format!("{operation:?}\n")));
+    }
     // What cannot be written is missing, and the failure itself is told all the same.
-    if let Err(error) = fs::write(dir.join("history.log"), text) {
+    if let Err(error) = fs::write(dir.join("history.log"), lines.concat()) {
         eprintln!("the history cannot be written: {error}");
     }
     if let Err(violation) = linearizability::check(&journal.history, &limits()) {
-        eprintln!("the history: {violation}");
-        match violation.write_to(dir) {
-            Ok(files) => eprintln!("timelines: {files:?}"),
-            Err(error) => eprintln!("its timeline cannot be written: {error}"),
-        }
+        draw(dir, &violation);
+    }
+    if let Some(violation) = journal.groups.values().find_map(|history| multi::check(history, &limits()).err()) {
+        draw(dir, &violation);
+    }
+}
+
+fn draw<O: Recorded>(dir: &Path, violation: &Violation<O>) {
+    eprintln!("the history: {violation}");
+    match violation.write_to(dir) {
+        Ok(files) => eprintln!("timelines: {files:?}"),
+        Err(error) => eprintln!("its timeline cannot be written: {error}"),
     }
 }

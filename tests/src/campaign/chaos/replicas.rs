@@ -134,6 +134,26 @@ pub(super) fn verify(cluster: &Cluster, asked: usize) {
     assert!(equal, "the replicas are not compared: {last:?}");
 }
 
+/// Has all replicas but one that is down compare what they have stored.
+/// # Panics
+/// They hold different things, or do not come to compare.
+pub(super) fn verify_without(cluster: &Cluster, down: usize) {
+    let mut last = None;
+    let equal = wait_until(Instant::now() + PATIENCE, || {
+        let statuses = cluster.statuses();
+        let active = cluster.positions().filter(|position| cluster[*position].is_active()).count();
+        let Some((asked, _)) = statuses.first().filter(|_| statuses.len() == active) else { return false };
+        let Some(comparison) = cluster[*asked].try_client().and_then(|mut client| try_compare(&mut client)) else { return false };
+        let state = |node_id: u64| comparison.members.iter().find(|member| member.node_id == node_id).map(|member| member.state.as_str());
+        let wrong = matches!(comparison.result.as_str(), "differs" | "undecided");
+        assert!(!wrong, "the replicas without the one at {down} hold different data: {comparison:?}");
+        let decided = statuses.iter().all(|(_, status)| state(status.node_id) == Some("equal"));
+        last = Some(comparison);
+        decided
+    });
+    assert!(equal, "the replicas without the one at {down} are not compared: {last:?}");
+}
+
 /// Waits until all nodes that run have applied the same, and compares what a client reads from each. Nobody may write meanwhile; keys that
 /// expire are waited for.
 /// # Panics

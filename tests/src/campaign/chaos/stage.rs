@@ -2,6 +2,7 @@
 //! One position may be out: a node that is no member, so that nodes can be added and removed. Invariant between two hands: every other node
 //! runs, is a member, and serves; the number of voters is the replication factor.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
@@ -12,6 +13,8 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 
 use super::Plan;
+use super::deck::Mode;
+use super::report::Proofs;
 use crate::client::{Client, ok};
 use crate::cluster::Cluster;
 use crate::node::{RaftStatus, Role};
@@ -58,6 +61,8 @@ pub(super) struct Stage {
     /// What times in the timeline count from.
     pub(super) origin: Instant,
     timeline: File,
+    /// What has shown, in the present hand, that its modes took effect.
+    proofs: BTreeMap<Mode, Proofs>,
     /// Numbers the probes, so that none is mistaken for another.
     probes: u64,
 }
@@ -78,7 +83,7 @@ impl Stage {
         let out = Some(cluster.add_spare());
         let timeline = File::create(cluster.dir().join("timeline.log")).expect("a file can be created");
         let random = StdRng::seed_from_u64(plan.seed);
-        Self { cluster, random, out, factor: founders, origin: Instant::now(), timeline, probes: 0 }
+        Self { cluster, random, out, factor: founders, origin: Instant::now(), timeline, proofs: BTreeMap::new(), probes: 0 }
     }
 
     /// Says what happens now, to whoever watches and to whoever reads the files afterwards.
@@ -86,6 +91,20 @@ impl Stage {
         let line = format!("{:8.3} {text}", self.origin.elapsed().as_secs_f64());
         eprintln!("{line}");
         writeln!(self.timeline, "{line}").expect("the timeline can be written");
+    }
+
+    /// Notes that a mode took effect: so many of what shows it. Without any, the mode has missed.
+    pub(super) fn prove(&mut self, mode: Mode, what: &'static str, count: u64) {
+        if count > 0 {
+            *self.proofs.entry(mode).or_default().entry(what).or_default() += count;
+        }
+    }
+
+    /// What has shown that a mode took effect, for the last time.
+    /// # Errors
+    /// Nothing has.
+    pub(super) fn take_proofs(&mut self, mode: Mode) -> Result<Proofs, Missed> {
+        self.proofs.remove(&mode).ok_or_else(|| Missed::because("nothing shows that it took effect"))
     }
 
     /// Positions of the members.
