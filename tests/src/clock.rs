@@ -1,43 +1,30 @@
 //! Clocks for tests: the wall clock of one node is off by what the test says, while the machine's clock stays as it is.
 //! A small library is preloaded into the node and adds an offset to what the system says; the offset is in a file that both map, so it
-//! can be changed at any time. The library is written in C, since replacing functions of the C library is nothing safe Rust can do; `cc`
-//! builds it for each run.
+//! can be changed at any time.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+
+use crate::shim::{Library, Preload};
 
 /// What is preloaded.
 const SOURCE: &str = include_str!("../shim/clock.c");
 /// Names the file with the offset to the library.
 const OFFSET_VARIABLE: &str = "TEST_CLOCK";
 
-/// The library.
-#[derive(Clone, Debug)]
-pub struct ClockLibrary {
-    path: PathBuf,
-}
-
-impl ClockLibrary {
-    /// Builds it in a directory.
-    /// # Panics
-    /// There is no C compiler.
-    #[must_use]
-    pub fn build(dir: &Path) -> Self {
-        let (source, path) = (dir.join("clock.c"), dir.join("clock.so"));
-        fs::write(&source, SOURCE).expect("the source can be written");
-        let built = Command::new("cc").args(["-shared", "-fPIC", "-O2", "-o"]).args([&path, &source]).output();
-        let output = built.unwrap_or_else(|error| panic!("the test clock is built with cc: {error}"));
-        assert!(output.status.success(), "the test clock is built with cc:\n{}", String::from_utf8_lossy(&output.stderr));
-        Self { path }
-    }
+/// Builds the library in a directory.
+/// # Panics
+/// There is no C compiler.
+#[must_use]
+pub fn library(dir: &Path) -> Library {
+    Library::build(dir, "clock", SOURCE)
 }
 
 /// The clock of one node.
 #[derive(Debug)]
 pub struct TestClock {
-    library: PathBuf,
+    library: Library,
     path: PathBuf,
     file: File,
 }
@@ -47,9 +34,9 @@ impl TestClock {
     /// # Panics
     /// The file cannot be written.
     #[must_use]
-    pub fn new(library: &ClockLibrary, path: PathBuf) -> Self {
+    pub fn new(library: &Library, path: PathBuf) -> Self {
         let file = File::create(&path).expect("the clock's file can be created");
-        let clock = Self { library: library.path.clone(), path, file };
+        let clock = Self { library: library.clone(), path, file };
         clock.set(0);
         clock
     }
@@ -62,27 +49,28 @@ impl TestClock {
         self.file.write_all_at(&nanoseconds.to_ne_bytes(), 0).expect("the clock's file can be written");
     }
 
-    /// What a process needs in its environment to have this clock.
+    /// What gives a process this clock.
     #[must_use]
-    pub fn variables(&self) -> Vec<(String, String)> {
-        let variable = |name: &str, path: &Path| (name.to_owned(), path.display().to_string());
-        vec![variable("LD_PRELOAD", &self.library), variable(OFFSET_VARIABLE, &self.path)]
+    pub fn preload(&self) -> Preload {
+        self.library.preload(vec![(OFFSET_VARIABLE, &self.path)])
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
     use std::time::{SystemTime, UNIX_EPOCH};
 
     use super::*;
     use crate::dir::TestDir;
+    use crate::shim::environment;
 
     #[test]
     fn a_process_has_the_clock_it_is_given() {
         let dir = TestDir::new();
-        let clock = TestClock::new(&ClockLibrary::build(dir.path()), dir.join("clock"));
+        let clock = TestClock::new(&library(dir.path()), dir.join("clock"));
         let difference = || {
-            let output = Command::new("date").arg("+%s").envs(clock.variables()).output().expect("date is there");
+            let output = Command::new("date").arg("+%s").envs(environment(&[clock.preload()])).output().expect("date is there");
             let seconds: i64 = String::from_utf8_lossy(&output.stdout).trim().parse().expect("seconds");
             let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
             seconds - i64::try_from(now).expect("before the end of time")

@@ -6,10 +6,12 @@ use std::ops::{Index, IndexMut};
 use std::path::Path;
 
 use crate::client::Client;
-use crate::clock::{ClockLibrary, TestClock};
+use crate::clock::{self, TestClock};
 use crate::dir::TestDir;
 use crate::network::Network;
 use crate::node::{Node, RaftStatus, Role};
+use crate::power::{self, Honesty, TestDisk};
+use crate::shim::Library;
 use crate::wait::eventually;
 
 /// What the nodes of a group have between and within them.
@@ -17,7 +19,16 @@ use crate::wait::eventually;
 enum Means {
     Plain,
     Network,
-    NetworkAndClocks,
+    Disks(Honesty),
+    /// Network, clocks, and honest disks.
+    Machines,
+}
+
+#[derive(Debug)]
+struct Disks {
+    library: Library,
+    honesty: Honesty,
+    of_nodes: Vec<TestDisk>,
 }
 
 /// A group of nodes.
@@ -27,7 +38,9 @@ pub struct Cluster {
     /// What stands between the nodes; `None`: they reach each other directly.
     network: Option<Network>,
     /// What gives them clocks of their own, and those clocks; `None`: they have the machine's.
-    clocks: Option<(ClockLibrary, Vec<TestClock>)>,
+    clocks: Option<(Library, Vec<TestClock>)>,
+    /// The disks that can lose their power, and what makes them; `None`: there is only the machine's.
+    disks: Option<Disks>,
     flags: Vec<String>,
     dir: TestDir,
 }
@@ -69,21 +82,36 @@ impl Cluster {
         Self::form(TestDir::new(), count, flags, Means::Network)
     }
 
-    /// Nodes that reach each other through proxies and have clocks of their own.
+    /// Nodes with disks that can lose their power.
     /// # Panics
     /// They do not form a group.
     #[must_use]
     #[track_caller]
-    pub fn start_with_network_and_clocks(count: usize, flags: &[&str]) -> Self {
-        Self::form(TestDir::new(), count, flags, Means::NetworkAndClocks)
+    pub fn start_with_disks(count: usize, flags: &[&str], honesty: Honesty) -> Self {
+        Self::form(TestDir::new(), count, flags, Means::Disks(honesty))
+    }
+
+    /// Nodes as on machines of their own: they reach each other through proxies, and have clocks and disks of their own.
+    /// # Panics
+    /// They do not form a group.
+    #[must_use]
+    #[track_caller]
+    pub fn start_on_machines(count: usize, flags: &[&str]) -> Self {
+        Self::form(TestDir::new(), count, flags, Means::Machines)
     }
 
     #[track_caller]
     fn form(dir: TestDir, count: usize, flags: &[&str], means: Means) -> Self {
         let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
-        let network = (means != Means::Plain).then(Network::new);
-        let clocks = (means == Means::NetworkAndClocks).then(|| (ClockLibrary::build(dir.path()), Vec::new()));
-        let mut cluster = Self { nodes: Vec::new(), network, clocks, flags, dir };
+        let network = matches!(means, Means::Network | Means::Machines).then(Network::new);
+        let clocks = (means == Means::Machines).then(|| (clock::library(dir.path()), Vec::new()));
+        let honesty = match means {
+            Means::Plain | Means::Network => None,
+            Means::Disks(honesty) => Some(honesty),
+            Means::Machines => Some(Honesty::Honest),
+        };
+        let disks = honesty.map(|honesty| Disks { library: power::library(dir.path()), honesty, of_nodes: Vec::new() });
+        let mut cluster = Self { nodes: Vec::new(), network, clocks, disks, flags, dir };
         let expect = count.to_string();
         for _ in 0..count {
             cluster.create_node(&["--bootstrap-expect", &expect]);
@@ -110,8 +138,13 @@ impl Cluster {
         }
         if let Some((library, clocks)) = &mut self.clocks {
             let clock = TestClock::new(library, node.dir().with_extension("clock"));
-            node.add_variables(clock.variables());
+            node.preload(clock.preload());
             clocks.push(clock);
+        }
+        if let Some(disks) = &mut self.disks {
+            let disk = TestDisk::new(&disks.library, node.dir(), node.dir().with_extension("disk"), disks.honesty);
+            node.preload(disk.preload());
+            disks.of_nodes.push(disk);
         }
         self.nodes.push(node);
     }
@@ -169,6 +202,15 @@ impl Cluster {
     pub fn clock(&self, position: usize) -> &TestClock {
         let (_, clocks) = self.clocks.as_ref().expect("the cluster was started with clocks");
         &clocks[position]
+    }
+
+    /// The disk of a node.
+    /// # Panics
+    /// It has the machine's.
+    #[must_use]
+    #[track_caller]
+    pub fn disk(&self, position: usize) -> &TestDisk {
+        &self.disks.as_ref().expect("the cluster was started with disks").of_nodes[position]
     }
 
     /// The directory of all of it. Files directly in it are kept when a test fails.

@@ -2,8 +2,8 @@
 //! The binary `redraft` is what is tested, as a user would run it: this crate does not link the server, and sees only what a client or an
 //! operator can see. The binary is `REDRAFT_BIN`, or the one beside the running test in cargo's target directory.
 //! `node` runs one node, `cluster` several that form a group, `supervised` those of `redraft cluster`; `network` cuts nodes off from each
-//! other, `clock` gives them wrong clocks, `disk` full disks, `damage` spoils their files; `load` writes and remembers what was acknowledged,
-//! `history` judges whether counters were linearizable, `linearizability` whether any history of commands was; `differential` compares a
+//! other, `clock` gives them wrong clocks, `disk` full disks, `power` takes their power away, `damage` spoils their files, with `shim` to get
+//! between a node and its system; `load` writes and remembers what was acknowledged, `history` judges whether counters were linearizable, `linearizability` whether any history of commands was; `differential` compares a
 //! node's replies with those of `redis`.
 //! The harness panics where a test would: nobody could act upon its errors. Every process ends with the value that owns it, and also
 //! when this process is killed.
@@ -22,8 +22,10 @@ pub mod linearizability;
 pub mod load;
 pub mod network;
 pub mod node;
+pub mod power;
 pub mod process;
 pub mod redis;
+pub mod shim;
 pub mod supervised;
 pub mod verify;
 pub mod wait;

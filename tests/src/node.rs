@@ -16,6 +16,7 @@ use crate::address;
 use crate::client::{Client, ClientError, text};
 use crate::dir::TestDir;
 use crate::process::{Process, redraft_binary};
+use crate::shim::{Preload, environment};
 use crate::wait::{PATIENCE, eventually};
 
 /// How long a node may take to say what it is.
@@ -89,8 +90,8 @@ pub struct Node {
     admin_listen: SocketAddr,
     /// Options beyond directory and addresses, as flags.
     flags: Vec<String>,
-    /// What its environment has in addition to that of the tests.
-    variables: Vec<(String, String)>,
+    /// Libraries that its process is given.
+    preloads: Vec<Preload>,
     process: Option<Process>,
     paused: bool,
     /// A node alone owns the directory that its own is in.
@@ -103,7 +104,7 @@ impl Node {
     pub fn new(dir: PathBuf, flags: &[&str]) -> Self {
         let [listen, peer_listen, admin_listen] = [(); 3].map(|()| address::reserve());
         let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
-        Self { dir, listen, peer_listen, admin_listen, flags, variables: Vec::new(), process: None, paused: false, _own: None }
+        Self { dir, listen, peer_listen, admin_listen, flags, preloads: Vec::new(), process: None, paused: false, _own: None }
     }
 
     /// A node that is a cluster of its own and answers.
@@ -140,9 +141,9 @@ impl Node {
         self.flags.extend(flags.iter().map(|flag| (*flag).to_owned()));
     }
 
-    /// Adds variables to the environment of the next start.
-    pub fn add_variables(&mut self, variables: Vec<(String, String)>) {
-        self.variables.extend(variables);
+    /// Adds a library for the next start.
+    pub fn preload(&mut self, preload: Preload) {
+        self.preloads.push(preload);
     }
 
     /// Takes an option without a value away.
@@ -190,7 +191,7 @@ impl Node {
         assert!(self.process.is_none(), "{} runs already", self.dir.display());
         let mut log = File::options().create(true).append(true).open(self.log_path()).expect("a log can be opened");
         writeln!(log, "---- started").expect("a log can be written");
-        self.process = Some(Process::start_with(&redraft_binary(), &self.command_line(), &self.variables, log));
+        self.process = Some(Process::start_with(&redraft_binary(), &self.command_line(), &environment(&self.preloads), log));
         self.paused = false;
     }
 
@@ -272,6 +273,7 @@ impl Node {
     #[track_caller]
     pub fn kill(&mut self) {
         self.process.take().expect("the node runs").kill();
+        self.paused = false;
     }
 
     /// Asks the process to stop: SIGTERM. It ends some time later.

@@ -76,7 +76,7 @@ impl Stage {
         let founders = if plan.nodes.is_multiple_of(2) { plan.nodes - 1 } else { plan.nodes };
         let factor = founders.to_string();
         let flags: Vec<&str> = FLAGS.iter().copied().chain(["--replication-factor", &factor]).collect();
-        let mut cluster = Cluster::start_with_network_and_clocks(founders, &flags);
+        let mut cluster = Cluster::start_on_machines(founders, &flags);
         while cluster.positions().len() < plan.nodes {
             cluster.add_node();
         }
