@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use redraft_tests::campaign::chaos::{self, Mode};
-use redraft_tests::campaign::{crash_all, failover, larger_than_memory};
+use redraft_tests::campaign::{crash_all, failover, larger_than_memory, power};
 
 #[test]
 fn leaders_killed_under_load() {
@@ -18,6 +18,19 @@ fn everything_killed_under_load() {
 }
 
 #[test]
+fn power_cut_under_load() {
+    let report = power::run(&power::Plan { cycles: 4, workers: 3, writes_between: 100, seed: rand::random() });
+    assert!(report.changes > 0, "something was not synced: {report:?}");
+}
+
+/// The test of the test above.
+#[test]
+fn disks_that_lie_are_found() {
+    let how = power::run_on_lying_disks(&power::Plan { cycles: 4, workers: 3, writes_between: 100, seed: rand::random() });
+    eprintln!("{}", how.expect("lying disks are noticed"));
+}
+
+#[test]
 fn faults_of_many_kinds_under_load() {
     let report = chaos::run(&chaos::Plan {
         nodes: 3,
@@ -26,6 +39,8 @@ fn faults_of_many_kinds_under_load() {
         modes: vec![
             Mode::KillLeader,
             Mode::KillMajority,
+            Mode::PowerCutOne,
+            Mode::PowerCut,
             Mode::PauseLeader,
             Mode::IsolateLeader,
             Mode::CutOneWay,

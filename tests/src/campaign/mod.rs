@@ -6,6 +6,7 @@ pub mod crash_all;
 pub mod damage;
 pub mod failover;
 pub mod larger_than_memory;
+pub mod power;
 
 use std::time::Duration;
 

@@ -16,6 +16,10 @@ pub enum Mode {
     KillMajority,
     /// SIGKILL to all nodes.
     KillAll,
+    /// A machine loses its power: SIGKILL to its node, and a random part of what was not synced is gone.
+    PowerCutOne,
+    /// All machines lose their power.
+    PowerCut,
     /// SIGSTOP to the leader, for longer than it takes to elect another one.
     PauseLeader,
     /// SIGSTOP to the leader, for less than an election timeout.
@@ -74,11 +78,13 @@ pub enum Mode {
 
 impl Mode {
     /// All modes.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 33] = [
         Self::KillLeader,
         Self::KillFollower,
         Self::KillMajority,
         Self::KillAll,
+        Self::PowerCutOne,
+        Self::PowerCut,
         Self::PauseLeader,
         Self::PauseLeaderBriefly,
         Self::PauseFollower,
@@ -116,6 +122,8 @@ impl Mode {
             Self::KillFollower => "kill a follower",
             Self::KillMajority => "kill a majority",
             Self::KillAll => "kill all",
+            Self::PowerCutOne => "power cut of one",
+            Self::PowerCut => "power cut of all",
             Self::PauseLeader => "pause the leader",
             Self::PauseLeaderBriefly => "pause the leader briefly",
             Self::PauseFollower => "pause a follower",
@@ -155,6 +163,8 @@ impl Mode {
             | Self::KillFollower
             | Self::KillMajority
             | Self::KillAll
+            | Self::PowerCutOne
+            | Self::PowerCut
             | Self::PauseLeader
             | Self::PauseLeaderBriefly
             | Self::PauseFollower

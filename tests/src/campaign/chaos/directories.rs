@@ -37,6 +37,7 @@ impl Stage {
         self.cluster[position].kill();
         fs::remove_dir_all(&dir).expect("the directory can be removed");
         fs::rename(&copy, &dir).expect("the copy can take its place");
+        self.cluster.disk(position).settle();
         self.cluster.start_node(position);
         self.expect_refused(position);
         self.prove(Mode::RestoreOldCopy, "refused", 1);
@@ -92,6 +93,7 @@ impl Stage {
             let tidy = |path: &std::path::Path| path.components().collect::<std::path::PathBuf>();
             fs::rename(tidy(from), tidy(to)).expect("a directory can be moved");
         }
+        two.into_iter().for_each(|position| self.cluster.disk(position).settle());
     }
 
     /// Waits until a node has refused to go on.

@@ -59,6 +59,7 @@ impl Stage {
         self.wait_after_full(position);
         self.stop_after_full(position);
         move_back(&dir, &beside, disk);
+        self.cluster.disk(position).settle();
         self.bring_back(position);
         self.prove(Mode::DiskFull, "nodes that noticed", noticed.into());
         Ok(())

@@ -1,5 +1,6 @@
-//! Faults that last until they are healed: processes that are killed or paused, and a network that fails. Two may overlap, so each takes the
-//! group as it finds it; healing is one and the same for all. Each has to show that it took effect before it is healed.
+//! Faults that last until they are healed: processes that are killed or paused, machines without power, and a network that fails. Two may
+//! overlap, so each takes the group as it finds it; healing is one and the same for all. Each has to show that it took effect before it is
+//! healed.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -124,6 +125,11 @@ impl Stage {
                 let active = self.active();
                 Ok(self.kill(&active))
             }
+            Mode::PowerCutOne => self.begin_power_cut_of_one(),
+            Mode::PowerCut => {
+                let members = self.members();
+                Ok(self.cut_power(&members))
+            }
             Mode::PauseLeader => self.leader().and_then(|leader| self.pause(leader)).map(Evidence::Silence),
             Mode::PauseLeaderBriefly => {
                 let leader = self.leader()?;
@@ -151,6 +157,29 @@ impl Stage {
             self.cluster[*position].kill();
         }
         Evidence::Shown("processes killed", positions.len() as u64)
+    }
+
+    /// The leader's machine, or any other that runs.
+    fn begin_power_cut_of_one(&mut self) -> Result<Evidence, Missed> {
+        let active = self.active();
+        let leader = self.cluster.leader_now().filter(|_| self.random.random_bool(0.5));
+        let position = leader.or_else(|| active.choose(&mut self.random).copied());
+        Ok(self.cut_power(&[position.ok_or_else(|| Missed::because("no node runs"))?]))
+    }
+
+    /// Also of nodes that were killed: their machines ran.
+    fn cut_power(&mut self, positions: &[usize]) -> Evidence {
+        self.check_processes();
+        for position in positions {
+            if self.cluster[*position].is_started() {
+                self.cluster[*position].kill();
+            }
+        }
+        for position in positions {
+            let changes = self.cluster.disk(*position).cut(&mut self.random).len();
+            self.note(&format!("  without power: {position}; {changes} files and names have lost something"));
+        }
+        Evidence::Shown("machines cut off", positions.len() as u64)
     }
 
     /// Pauses a node; a connection on which it owes an answer.

@@ -1,4 +1,4 @@
-//! Everything that can go wrong, dealt from a shuffled deck to a cluster under load: processes, network, clocks, disks, directories, members.
+//! Everything that can go wrong, dealt from a shuffled deck to a cluster under load: processes, power, network, clocks, disks, directories, members.
 //! Clients on all nodes record a history, and a ledger of what was acknowledged. After each hand all must be well again within a bound, and
 //! the replicas hold the same; at the end the history must be linearizable, nothing acknowledged may be missing, and a client must read the
 //! same from each replica. A fault that cannot show that it took effect has not happened. Only what leaves a majority recoverable is dealt:
