@@ -38,11 +38,13 @@ pub enum Bug {
     EarlyVotes,
     /// A log that has lost its tail is taken as it is.
     ShortLogAccepted,
+    /// A member that is behind takes no newer table of members, and so does not let in a leader that joined meanwhile.
+    OldMembers,
 }
 
 impl Bug {
     /// All of them, in the order of the table in the documentation.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::AckBeforeSync,
         Self::AppliedApart,
         Self::ReadWithoutRound,
@@ -57,6 +59,7 @@ impl Bug {
         Self::NondeterministicApply,
         Self::EarlyVotes,
         Self::ShortLogAccepted,
+        Self::OldMembers,
     ];
 }
 

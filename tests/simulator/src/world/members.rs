@@ -113,7 +113,9 @@ impl World {
         if let Some(life) = &mut self.machines[slot].life {
             return match answer {
                 JoinAnswer::Joined { members, .. } => {
-                    life.hear_of(Arc::new(members));
+                    if self.bug != Some(Bug::OldMembers) {
+                        life.hear_of(Arc::new(members));
+                    }
                     Ok(())
                 }
                 JoinAnswer::Leader(address) => self.announce(slot, era, slot_of(&address)),
