@@ -439,14 +439,16 @@ impl Storage {
         self.clear_snapshots()
     }
 
-    /// Leftovers of transfers are of no use to this life of the process.
+    /// Leftovers of transfers are of no use to this life of the process. The name of the new directory is durable before a marker relies on
+    /// what is in it.
     fn clear_snapshots(&self) -> Result<(), StorageError> {
         let dir = self.snapshots_dir();
         let used = |source| StorageError::Directory { path: dir.clone(), source };
         if dir.exists() {
             fs::remove_dir_all(&dir).map_err(used)?;
         }
-        fs::create_dir_all(&dir).map_err(used)
+        fs::create_dir_all(&dir).map_err(used)?;
+        File::open(&self.dir).and_then(|directory| directory.sync_all()).map_err(used)
     }
 
     fn read<M: prost::Message + Default>(&self, engine: &dyn Engine, cf: Cf, name: &str) -> Result<Option<M>, StorageError> {
