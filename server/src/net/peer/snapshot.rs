@@ -362,6 +362,12 @@ impl Transfer {
         let failed = |error: io::Error| format!("cannot write the snapshot: {error}");
         fs::create_dir_all(&self.parent).map_err(failed)?;
         remove_broken(&self.parent, Some(self.header.group)).map_err(failed)?;
+        // A disk that it fills would end this node.
+        let space = rustix::fs::statvfs(&self.parent).map_err(io::Error::from).map_err(failed)?;
+        let free = space.f_bavail.saturating_mul(space.f_frsize);
+        if free < self.bytes {
+            return Err(format!("there is no room: the snapshot has {} bytes, the disk {free}", self.bytes));
+        }
         fs::create_dir(&self.part).map_err(failed)?;
         for (number, declared) in (0..).zip(&self.header.files) {
             let mut file = File::create_new(self.part.join(file_name(number))).map_err(failed)?;
@@ -402,7 +408,9 @@ impl Transfer {
 
     /// Deletes what was written of a transfer that failed.
     pub fn discard(&self) {
-        if let Err(error) = fs::remove_dir_all(&self.part) {
+        if let Err(error) = fs::remove_dir_all(&self.part)
+            && error.kind() != io::ErrorKind::NotFound
+        {
             tracing::warn!(path = %self.part.display(), %error, "what is left of a snapshot was not deleted");
         }
     }
@@ -442,5 +450,16 @@ mod tests {
             let header = SnapshotHeader { group: 1, index: 1, files, ..SnapshotHeader::default() };
             assert_eq!(Transfer::new(Path::new("nowhere"), 2, header).err().as_deref(), expected);
         }
+    }
+
+    #[test]
+    fn a_snapshot_that_the_disk_has_no_room_for_is_refused_before_it_comes() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let files = vec![SnapshotFile { cf: 0, bytes: u64::MAX }];
+        let mut transfer =
+            Transfer::new(dir.path(), 2, SnapshotHeader { group: 1, index: 1, files, ..SnapshotHeader::default() }).expect("a header");
+        let (_sender, mut chunks) = mpsc::channel(1);
+        let Err(refusal) = transfer.write(&mut chunks, || ()) else { panic!("no disk is so large") };
+        assert!(refusal.starts_with("there is no room"), "{refusal}");
     }
 }
