@@ -220,9 +220,12 @@ impl Network {
     /// Ends all connections of a node with others at once, in either direction, and says how many those were.
     pub fn reset(&self, position: usize) -> usize {
         let of_node = |connection: &Connection| connection.link.from == position || connection.link.to == position;
-        let reset: Vec<(u64, Connection)> = self.shared.lock().connections.extract_if(.., |_, connection| of_node(connection)).collect();
-        self.shared.changed.notify_all();
+        let mut state = self.shared.lock();
+        let reset: Vec<(u64, Connection)> = state.connections.extract_if(.., |_, connection| of_node(connection)).collect();
+        // Under the lock, so that nobody who notices it at one end closes the other one properly.
         reset.iter().flat_map(|(_, connection)| &connection.ends).for_each(abort);
+        drop(state);
+        self.shared.changed.notify_all();
         reset.len()
     }
 
@@ -331,6 +334,7 @@ impl Direction<'_> {
                 break;
             }
         }
+        let _no_reset_is_under_way = shared.lock();
         // Sockets that have ended already cannot be shut down.
         drop((self.from.shutdown(Shutdown::Both), self.to.shutdown(Shutdown::Both)));
     }
