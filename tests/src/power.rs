@@ -187,10 +187,10 @@ impl TestDisk {
         for directory in directories.iter().rev() {
             let mut changes = changes(directory, notes);
             // What nobody has any more stays away: directories that were removed, and what a test took.
-            changes.retain(|change| {
-                let durable = change.durable.as_ref();
-                durable.is_none_or(|file| present.contains_key(file) || kept(directory, file).exists())
-            });
+            for change in &mut changes {
+                change.durable.take_if(|file| !present.contains_key(file) && !kept(directory, file).exists());
+            }
+            changes.retain(|change| change.durable != change.present);
             let mut undone: Vec<Change> = moves(changes).into_iter().filter(|_| random.random_bool(0.5)).flatten().collect();
             for (change, file) in undone.iter().filter_map(|change| Some((change, change.present.as_ref()?))) {
                 let (path, held) = (directory.join(&change.name), hold.join(file));

@@ -17,7 +17,7 @@ use crate::cluster::Cluster;
 use crate::load::{Load, LoadPlan, Record, Shape, Totals};
 use crate::power::Honesty;
 use crate::verify;
-use crate::wait::eventually;
+use crate::wait::{eventually, wait_until};
 
 /// The nodes.
 const NODES: usize = 3;
@@ -38,6 +38,10 @@ const FLAGS: [&str; 10] = [
 const AWAY_EVERY: usize = 3;
 /// Longest time from the last write that is waited for to the cut.
 const UNTIL_CUT_MAX: Duration = Duration::from_millis(300);
+/// Longest time from the beginning of an installation to the cut, so that most come in the middle.
+const INSTALLATION: Duration = Duration::from_millis(80);
+/// How long a node that comes back may take to begin one.
+const BEGINS_MAX: Duration = Duration::from_secs(5);
 /// What fills memtables: large values, over and over the same keys.
 const LARGE_VALUE_BYTES: usize = 8 * 1024;
 const LARGE_KEYS: usize = 500;
@@ -126,18 +130,24 @@ fn load_until_cut(cluster: &mut Cluster, plan: &Plan, cycle: usize, random: &mut
     let shape = if cycle.is_multiple_of(2) { Shape::Pipelined(10) } else { Shape::Single };
     let filler = Filler::start(cluster.addresses(), cycle);
     let load = Load::start(&LoadPlan { name: format!("cycle{cycle}"), addresses: cluster.addresses(), workers: plan.workers, shape });
-    if cycle.is_multiple_of(AWAY_EVERY) {
-        let away = random.random_range(0..NODES);
-        cluster[away].kill();
-        filler.wait_for(BEHIND_VALUES);
-        cluster.start_node(away);
-    }
     load.wait_for(plan.writes_between);
     if cycle.is_multiple_of(LONG_EVERY) {
         filler.wait_for(WAL_VALUES);
     }
     // The moment of the cut; nothing is waited for.
-    thread::sleep(random.random_range(Duration::ZERO..UNTIL_CUT_MAX));
+    let moment = if cycle.is_multiple_of(AWAY_EVERY) {
+        let away = random.random_range(0..NODES);
+        cluster[away].kill();
+        filler.wait_for(BEHIND_VALUES);
+        let installations = |cluster: &Cluster| cluster[away].log().matches("installing a snapshot").count();
+        let before = installations(cluster);
+        cluster.start_node(away);
+        wait_until(Instant::now() + BEGINS_MAX, || installations(cluster) > before);
+        INSTALLATION
+    } else {
+        UNTIL_CUT_MAX
+    };
+    thread::sleep(random.random_range(Duration::ZERO..moment));
     cluster.positions().for_each(|position| cluster[position].kill());
     load.stop()
 }

@@ -84,6 +84,7 @@ fn names_are_there_or_not_until_their_directory_is_synced() {
     check("printf a > a; sync a; sync .; rm a", &["", "a=a"]);
     check("printf a > a; sync a; sync .; rm a; sync .", &[""]);
     check("mkdir d; printf a > d/a; sync d/a; sync d", &["", "d/ d/a=a"]);
+    check("mkdir d; sync .; rmdir d; mkdir d", &["", "d/"]);
 }
 
 #[test]
