@@ -133,9 +133,9 @@ impl Model for Register<'_> {
             (Command::Set { .. }, _) => false,
             // What has expired makes room for anything.
             _ if expires(next) && deadline(state) != deadline(next) => true,
-            // A value grows, unless it is a number.
+            // A value grows, unless it is a number; that may rise before something is put behind it.
             (Command::Get | Command::GetDel, Some(Outcome::Value(Some(seen)))) => {
-                value.is_none_or(|value| seen.starts_with(value)) || integer(seen).is_some_and(rises_to)
+                value.is_none_or(|value| seen.starts_with(value)) || leading_number(seen).is_some_and(rises_to)
             }
             (Command::Append { value: added }, Some(Outcome::Integer(total))) => {
                 number || value.is_none_or(|value| length(value) + length(added) <= *total)
@@ -170,6 +170,14 @@ fn length(value: &[u8]) -> i64 {
 fn integer(value: &[u8]) -> Option<i64> {
     let number: i64 = std::str::from_utf8(value).ok()?.parse().ok()?;
     (number.to_string().as_bytes() == value).then_some(number)
+}
+
+/// The number that a value begins with, if it does; the largest if it has more digits than one has.
+fn leading_number(value: &[u8]) -> Option<i64> {
+    let begin = usize::from(value.starts_with(b"-"));
+    let end = begin + value[begin..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let digits = std::str::from_utf8(&value[..end]).ok()?;
+    (end > begin).then(|| digits.parse().unwrap_or(i64::MAX))
 }
 
 /// Whether it is a number, or could be one after more was appended.
