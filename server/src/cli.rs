@@ -17,7 +17,7 @@ pub const EXIT_USAGE: u8 = 1;
 pub const EXIT_BAD_FLAG: u8 = 2;
 /// Exit codes of a node that has to end: it cannot be trusted or was removed, and a supervisor must not start it again; or the cause may
 /// have passed when it is started again.
-pub use crate::node::shell::{EXIT_DO_NOT_RESTART, EXIT_RESTART};
+pub use crate::node::exit::{EXIT_DO_NOT_RESTART, EXIT_RESTART};
 
 /// Where `cluster` keeps its nodes unless told otherwise.
 const CLUSTER_DIR: &str = "./redraft-cluster";

@@ -23,6 +23,7 @@ use crate::net::peer::{
 };
 use crate::node::ballast::Ballast;
 use crate::node::core::{Addresses, AdminRequest, GROUP, JoinAnswer, LEVEL, Lane, Member, Members};
+use crate::node::exit;
 use crate::node::shell::{self, Event, Events, Network, StartError};
 use crate::node::storage::{self, SnapshotFiles, Storage, StorageError, StorageOptions, snapshot_message};
 use crate::node::{FENCE, NodeHandle, PeerRecord, Role};
@@ -77,7 +78,7 @@ fn cannot_start(error: impl std::fmt::Display) -> ServerError {
 impl From<client::ListenError> for ServerError {
     fn from(error: client::ListenError) -> Self {
         // Descriptors that are used up may be free again.
-        let may_pass = shell::may_pass(&EngineError::Io(error.source.to_string()));
+        let may_pass = exit::may_pass(&EngineError::Io(error.source.to_string()));
         if may_pass { Self::MayPass(error.to_string()) } else { cannot_start(error) }
     }
 }
@@ -88,7 +89,7 @@ impl From<StorageError> for ServerError {
         match error {
             error if error.may_pass() => Self::MayPass(text),
             StorageError::Mismatch(_) | StorageError::Fenced { .. } | StorageError::HighWater(_) => Self::DoNotRestart(text),
-            error if error.is_damage() => Self::DoNotRestart(format!("{text}; {}", shell::REJOIN)),
+            error if error.is_damage() => Self::DoNotRestart(format!("{text}; {}", exit::REJOIN)),
             StorageError::Engine { .. } | StorageError::Directory { .. } => Self::CannotStart(text),
         }
     }
@@ -96,7 +97,7 @@ impl From<StorageError> for ServerError {
 
 impl From<StartError> for ServerError {
     fn from(error: StartError) -> Self {
-        if error.may_pass() { Self::MayPass(error.to_string()) } else { Self::DoNotRestart(format!("{error}; {}", shell::REJOIN)) }
+        if error.may_pass() { Self::MayPass(error.to_string()) } else { Self::DoNotRestart(format!("{error}; {}", exit::REJOIN)) }
     }
 }
 
@@ -314,10 +315,10 @@ async fn pump(mut received: mpsc::Receiver<PeerEvent>, events: Events, node: Nod
                 events.send(Event::SnapshotReceived(Box::new((message, files)))).await;
             }
             PeerEvent::RemovedFromCluster { by } => {
-                shell::stop_process(&format!("node {by} says that this node was removed from the cluster; --rejoin makes it a new one"));
+                exit::stop_process(&format!("node {by} says that this node was removed from the cluster; --rejoin makes it a new one"));
             }
             PeerEvent::Disowned { by, why } => {
-                shell::stop_process(&format!(
+                exit::stop_process(&format!(
                     "node {by} does not take this node for what it says it is ({why}); --rejoin makes it a new one"
                 ));
             }
@@ -380,7 +381,7 @@ async fn watch_data(node: NodeHandle) {
         // The process ends when the runtime does.
         let Ok(checked) = tokio::task::spawn_blocking(move || data.check()).await else { return };
         if let Err(error) = checked {
-            shell::stop_for(&error, &format!("the data cannot be used any further: {error}"));
+            exit::stop_for(&error, &format!("the data cannot be used any further: {error}"));
         }
     }
 }

@@ -199,13 +199,11 @@ impl Engine for RocksEngine {
         if let Some(snapshot) = &snapshot {
             reads.set_snapshot(snapshot);
         }
-        let cached = matches!(kind, ViewKind::CachedLatest | ViewKind::CachedSnapshot);
-        if cached {
+        if matches!(kind, ViewKind::CachedLatest | ViewKind::CachedSnapshot) {
             reads.set_read_tier(ReadTier::BlockCache);
         }
-        let fills_cache = kind != ViewKind::Bulk;
-        reads.fill_cache(fills_cache);
-        Box::new(RocksView { engine: self, reads, snapshot, cached, fills_cache })
+        reads.fill_cache(kind != ViewKind::Bulk);
+        Box::new(RocksView { engine: self, kind, reads, snapshot })
     }
 
     fn write(&self, batch: &WriteBatch) -> EngineResult<()> {
@@ -299,10 +297,9 @@ impl Engine for RocksEngine {
 /// A state of the database.
 struct RocksView<'a> {
     engine: &'a RocksEngine,
+    kind: ViewKind,
     reads: ReadOptions,
     snapshot: Option<Snapshot<'a>>,
-    cached: bool,
-    fills_cache: bool,
 }
 
 impl View for RocksView<'_> {
@@ -312,11 +309,11 @@ impl View for RocksView<'_> {
     }
 
     fn items(&self, cf: Cf, range: &KeyRange, direction: Direction) -> Items<'_> {
-        if self.cached {
+        if matches!(self.kind, ViewKind::CachedLatest | ViewKind::CachedSnapshot) {
             return Box::new(std::iter::once(Err(EngineError::WouldBlock)));
         }
         let mut reads = ReadOptions::default();
-        reads.fill_cache(self.fills_cache);
+        reads.fill_cache(self.kind != ViewKind::Bulk);
         if let Some(snapshot) = &self.snapshot {
             reads.set_snapshot(snapshot);
         }

@@ -10,8 +10,9 @@ use resp::Reply;
 use tokio::sync::oneshot;
 
 use super::core::{AdminRequest, GROUP, JoinAnswer, Member};
+use super::exit::stop_for;
 use super::request::{Consistency, Request, RunResult, reply_bytes};
-use super::shell::{Event, Events, Network, stop_for, wall_ms};
+use super::shell::{Event, Events, Network, wall_ms};
 use crate::command::{Handler, codec, flags};
 use crate::config::Config;
 use crate::error::RequestError;

@@ -11,7 +11,8 @@ use raftlog::engine::{Engine, EngineError, WriteBatch};
 use raftlog::log::{HighWater, LogPosition, Mark, Persist, encode_truncation};
 
 use super::core::{GROUP, raft_frame};
-use super::shell::{Completions, Network, stop_for, wall_ms};
+use super::exit::stop_for;
+use super::shell::{Completions, Network, wall_ms};
 
 /// Batches are closed at this many tasks, so that the first of them does not wait for ever.
 const BATCH_TASKS_MAX: usize = 1024;
@@ -36,6 +37,11 @@ impl LogTask {
             Self::Truncate(..) => true,
         }
     }
+}
+
+/// The persists among some tasks.
+pub fn persists(tasks: &[LogTask]) -> impl Iterator<Item = &Persist> {
+    tasks.iter().filter_map(|task| if let LogTask::Persist(persist) = task { Some(persist) } else { None })
 }
 
 /// The log on disk, and what it held at least.
@@ -128,12 +134,11 @@ impl LogThread {
             if !self.writer.waits() {
                 waiting_since = None;
             }
-            let persists = || tasks.iter().filter_map(|task| if let LogTask::Persist(persist) = task { Some(persist) } else { None });
             // The core has to know what is durable before it can be asked to act on an answer to these messages.
-            if let Some(last) = persists().last() {
+            if let Some(last) = persists(&tasks).last() {
                 self.completions.persisted(last.number);
             }
-            for message in persists().flat_map(|persist| &persist.messages) {
+            for message in persists(&tasks).flat_map(|persist| &persist.messages) {
                 let (to, lane, frame) = raft_frame(message, wall_ms());
                 self.network.send(to, lane, frame);
             }
@@ -152,15 +157,16 @@ fn written(result: Result<(), EngineError>) {
 /// that (Raft paper, figure 8), also where as many entries come as go.
 #[must_use]
 pub fn kept(tasks: &[LogTask], marked: u64) -> Option<LogPosition> {
-    let persists = || tasks.iter().filter_map(|task| if let LogTask::Persist(persist) = task { Some(persist) } else { None });
     let replaces = |persist: &Persist| persist.entries.first().is_some_and(|first| first.index <= marked);
-    if !persists().any(|persist| replaces(persist) || persist.reset.is_some()) {
+    if !persists(tasks).any(|persist| replaces(persist) || persist.reset.is_some()) {
         return None;
     }
     // The term of the entry before is not at hand.
     let before = |entry: &Entry| LogPosition { index: entry.index - 1, term: 0 };
     // A reset follows a marker in `data/`, with which a start finishes it.
-    persists().filter_map(|persist| persist.reset.or_else(|| persist.entries.first().map(before))).min_by_key(|position| position.index)
+    persists(tasks)
+        .filter_map(|persist| persist.reset.or_else(|| persist.entries.first().map(before)))
+        .min_by_key(|position| position.index)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 mod apply_worker;
 pub mod ballast;
 pub mod core;
+pub mod exit;
 mod fence;
 mod handle;
 pub mod log_writer;
@@ -14,6 +15,7 @@ pub mod persist_gate;
 mod replies;
 mod request;
 pub mod shell;
+pub mod snapshot;
 pub mod storage;
 mod verifier;
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use raftlog::engine::Engine;
 use tokio::sync::{mpsc, oneshot};
 
-use super::shell::stop_for;
+use super::exit::stop_for;
 use super::storage;
 
 /// Processes waiting to be recorded; whoever asks beyond that waits for room.

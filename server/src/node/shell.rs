@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use protobuf::Message as _;
 use raft::eraftpb::{ConfChangeV2, Entry, HardState, Message, MessageType, Snapshot};
-use raftlog::engine::{Cf, Direction, Engine, EngineError, EngineResult, Items, KeyRange, NO_ROOM, View, ViewKind};
+use raftlog::engine::{Engine, EngineError, ViewKind};
 use raftlog::group::{Group, GroupConfig};
 use raftlog::log::{HighWater, LogError, LogPosition, LogStore, Mark, Persist};
 use raftlog::message::{Body, Difference, Frame, GroupDigest, Part, VerifyResult};
@@ -25,6 +25,7 @@ use super::core::{
     AdminRequest, Applied, COLUMN_FAMILIES, Core, CoreConfig, Divergence, Effect, GATHER_MS, GROUP, JoinAnswer, Lane, Member, Members,
     NewRun, Now, ReadId, RequestId, RunId, SnapshotContents, SnapshotId, StateMachine, TrackedRun, read_snapshot_contents,
 };
+use super::exit::{may_pass, stop_for, stop_process};
 use super::fence;
 use super::handle::{Alone, MemberStatus, NodeHandle, NodeStatus, Role, Shared};
 use super::log_writer::{LogTask, LogThread, LogWriter};
@@ -32,25 +33,14 @@ use super::mailbox::{Appetite, Mailbox};
 use super::persist_gate::PersistGate;
 use super::replies::{Answer, Replies};
 use super::request::{Request, RunResult};
+use super::snapshot::generate_snapshot;
 use super::storage::{Identity, SnapshotFiles, Storage};
 use super::verifier::Verifier;
 use crate::config::Config;
 use crate::error::RequestError;
 use crate::keyspace::digest::Detail;
-use crate::keyspace::group_range;
 use crate::metrics::{Metric, Metrics};
 
-/// Exit code of a node that must not be started again by a supervisor.
-pub const EXIT_DO_NOT_RESTART: u8 = 3;
-/// Exit code of a node that may be started again at once or later.
-pub const EXIT_RESTART: u8 = 4;
-/// The way back of a node that cannot be trusted, for its last message.
-pub(crate) const REJOIN: &str = "if other nodes have the data, start this one once with --rejoin to make it a new one";
-/// What the system says when it lacks something that it may have again: descriptors (of the process or of the system), memory, a quota.
-const PASSING_FAILURES: [&str; 5] =
-    ["Too many open files", "Cannot allocate memory", "Disk quota exceeded", "Resource temporarily unavailable", "Interrupted system call"];
-/// What RocksDB and we call the calls that make data durable.
-const SYNCS: [&str; 3] = ["fsync", "fdatasync", "sync_file_range"];
 /// How long a sender waits before it tries a full mailbox again.
 const FULL_MAILBOX_PAUSE: Duration = Duration::from_millis(1);
 /// Bytes of a key in the log.
@@ -265,46 +255,6 @@ impl Completions {
         let finished = std::mem::take(&mut *self.rest.lock().expect("no holder of this lock panics"));
         (self.persisted.load(Ordering::Acquire), finished)
     }
-}
-
-/// Ends the process because this node cannot be trusted any further.
-pub fn stop_process(reason: &str) -> ! {
-    stop_with(EXIT_DO_NOT_RESTART, reason)
-}
-
-/// Ends the process because of an engine, in a way that tells a supervisor whether the cause may pass.
-pub(crate) fn stop_for(error: &EngineError, reason: &str) -> ! {
-    if may_pass(error) {
-        stop_with(EXIT_RESTART, reason);
-    }
-    if matches!(error, EngineError::Corruption(_)) {
-        fence::put_up(reason);
-    }
-    stop_with(EXIT_DO_NOT_RESTART, &format!("{reason}; {REJOIN}"))
-}
-
-fn stop_with(exit_code: u8, reason: &str) -> ! {
-    tracing::error!("{reason}");
-    // The last line of a supervised node's log is what its operator is shown.
-    eprintln!("redraft: {reason}");
-    std::process::exit(exit_code.into());
-}
-
-/// Whether an engine's failure may be gone when the node is started next. If not, what is on the disk cannot be trusted, or an operator has
-/// to look first. Engines tell the cause as text alone.
-pub(crate) fn may_pass(error: &EngineError) -> bool {
-    match error {
-        EngineError::Io(text) => {
-            error.is_disk_full() || (!is_failed_sync(error) && PASSING_FAILURES.iter().any(|cause| text.contains(cause)))
-        }
-        EngineError::WouldBlock | EngineError::Locked { .. } | EngineError::Corruption(_) => false,
-    }
-}
-
-/// Whether data could not be made durable. What is on the disk is unknown then, whatever the cause was: the next sync may succeed without
-/// having written what the first one lost.
-pub(super) fn is_failed_sync(error: &EngineError) -> bool {
-    matches!(error, EngineError::Io(text) if SYNCS.iter().any(|call| text.contains(call)))
 }
 
 /// Why a node could not be started.
@@ -887,45 +837,6 @@ fn send_task<T>(worker: &SyncSender<T>, task: T) {
     }
 }
 
-/// A view whose iterations end when there is no room for what is made of them: a snapshot for another node must not fill this one's disk.
-struct WhileRoom<'a> {
-    view: &'a dyn View,
-    has_room: &'a dyn Fn() -> bool,
-}
-
-impl View for WhileRoom<'_> {
-    fn get(&self, cf: Cf, key: &[u8]) -> EngineResult<Option<Bytes>> {
-        self.view.get(cf, key)
-    }
-
-    fn items(&self, cf: Cf, range: &KeyRange, direction: Direction) -> Items<'_> {
-        let items = self.view.items(cf, range, direction);
-        Box::new(
-            items.map(|item| if (self.has_room)() { item } else { Err(EngineError::Io(format!("{NO_ROOM}: less than disk-reserve"))) }),
-        )
-    }
-}
-
-/// Exports the data of one view into a directory, as long as there is room, and describes it for raft.
-/// # Errors
-/// The engine's, and those of the directory, which the caller deletes then.
-pub fn generate_snapshot(data: &dyn Engine, dir: &Path, has_room: &dyn Fn() -> bool) -> Result<(Snapshot, SnapshotFiles), EngineError> {
-    let io = |error: std::io::Error| EngineError::Io(format!("{}: {error}", dir.display()));
-    if dir.exists() {
-        std::fs::remove_dir_all(dir).map_err(io)?;
-    }
-    std::fs::create_dir_all(dir).map_err(io)?;
-    let view = data.view(ViewKind::Bulk);
-    let SnapshotContents { position, configuration } = read_snapshot_contents(view.as_ref())?;
-    let files = data.export(&WhileRoom { view: view.as_ref(), has_room }, &group_range(GROUP), dir)?;
-    let mut snapshot = Snapshot::default();
-    let metadata = snapshot.mut_metadata();
-    metadata.index = position.index;
-    metadata.term = position.term;
-    metadata.set_conf_state(configuration);
-    Ok((snapshot, SnapshotFiles { dir: dir.to_owned(), files }))
-}
-
 fn status(core: &Core, identity: &Identity, members: &Members) -> NodeStatus {
     let group = core.group();
     let configuration = group.configuration();
@@ -955,55 +866,5 @@ fn status(core: &Core, identity: &Identity, members: &Members) -> NodeStatus {
         first_index: group.log().first(),
         log_time_ms: core.applied_state().log_time_ms,
         members: members.members.iter().map(member).collect(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_snapshot_ends_when_the_disk_is_full() {
-        let engine = raftlog::engine::MemoryEngine::new(COLUMN_FAMILIES.len());
-        let mut batch = raftlog::engine::WriteBatch::default();
-        for name in ["a", "b", "c"] {
-            batch.put(crate::keyspace::STATE, crate::keyspace::state_key(GROUP, name), name);
-        }
-        engine.write(&batch).expect("memory does not fail");
-        let dir = tempfile::tempdir().expect("temporary directory");
-        let items = std::cell::Cell::new(0);
-        let has_room = |count| {
-            items.set(items.get() + 1);
-            items.get() <= count
-        };
-        let generate = |count| {
-            items.set(0);
-            generate_snapshot(&engine, &dir.path().join("out"), &|| has_room(count))
-        };
-        let refusal = generate(2).expect_err("there is no room");
-        assert!(refusal.is_disk_full() && may_pass(&refusal), "{refusal}");
-        generate(3).expect("there is room");
-    }
-
-    #[test]
-    fn a_failure_is_judged_by_its_cause_and_a_failed_sync_never_passes() {
-        let io = |text: &str| EngineError::Io(text.to_owned());
-        let check = |error: EngineError, passes: bool| assert_eq!(may_pass(&error), passes, "{error}");
-        check(io("IO error: While open a file for appending: /d/data/12.sst: Too many open files"), true);
-        check(io("IO error: While mkdir if missing: /d/log: Too many open files in system"), true);
-        check(io("IO error: While pread offset 0 len 4096: /d/data/12.sst: Cannot allocate memory"), true);
-        check(io("IO error: No space left on device: While appending to file: /d/log/9.log: No space left on device"), true);
-        check(io("IO error: While appending to file: /d/log/9.log: Disk quota exceeded"), true);
-        check(io("/d/log: Interrupted system call (os error 4)"), true);
-        check(io("Resource temporarily unavailable (os error 11)"), true);
-        // A sync that failed stays failed; without room, nothing was promised that the disk does not have.
-        check(io("IO error: While fdatasync: /d/log/9.log: Cannot allocate memory"), false);
-        check(io("IO error: While fsync: /d/data/12.sst: Input/output error"), false);
-        check(io("IO error: While sync_file_range returned error: /d/log/9.log: Interrupted system call"), false);
-        check(io("IO error: No space left on device: While fdatasync: /d/log/9.log: No space left on device"), true);
-        check(io("IO error: While pread offset 0 len 4096: /d/data/12.sst: Input/output error"), false);
-        check(io("IO error: While appending to file: /d/log/9.log: Read-only file system"), false);
-        check(EngineError::Corruption("block checksum mismatch in /d/data/12.sst: Too many open files".to_owned()), false);
-        check(EngineError::Locked { path: PathBuf::from("/d/log") }, false);
     }
 }

@@ -19,9 +19,9 @@ use raftlog::log::{
 };
 
 use super::core::{COLUMN_FAMILIES, GROUP, InitialState, Members, read_snapshot_contents};
+use super::exit::{is_failed_sync, may_pass};
 use super::fence;
 use super::peer_record::PeerProcesses;
-use super::shell::{is_failed_sync, may_pass};
 use crate::keyspace::{STATE, group_range, state_key};
 
 /// Records of the node itself.

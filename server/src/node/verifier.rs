@@ -14,8 +14,9 @@ use raftlog::log::LogPosition;
 use raftlog::message::Part;
 
 use super::core::GROUP;
+use super::exit::stop_for;
 use super::handle::Shared;
-use super::shell::{Completions, spawn, stop_for};
+use super::shell::{Completions, spawn};
 use crate::keyspace::digest::{self, Digested};
 use crate::metrics::Metric;
 

@@ -36,7 +36,8 @@ use redraft::node::core::{
 };
 use redraft::node::log_writer::{self, LogTask, LogWriter};
 use redraft::node::persist_gate::PersistGate;
-use redraft::node::shell::{begin_mark, generate_snapshot};
+use redraft::node::shell::begin_mark;
+use redraft::node::snapshot::generate_snapshot;
 use redraft::node::storage::{self, Identity, SnapshotFiles, Storage};
 use redraft::node::{PeerProcess, Request, RunResult};
 use resp::Reply;

@@ -14,6 +14,7 @@ mod membership;
 mod properties;
 mod reads;
 mod runs;
+mod snapshots;
 mod state_machine;
 mod verify;
 
@@ -38,6 +39,7 @@ pub use reads::ReadId;
 use reads::{Asker, Reads};
 use runs::Runs;
 pub use runs::{NewRun, RunId};
+use snapshots::SnapshotOut;
 pub use state_machine::{
     Applied, BATCH_BYTES, COLUMN_FAMILIES, GROUP, Halt, InitialState, Reached, SnapshotContents, StateMachine, TrackedRun,
     read_snapshot_contents,
@@ -148,24 +150,10 @@ const GATHER_COMMANDS: u64 = 64;
 pub const GATHER_MS: u64 = 3;
 /// Committed and unapplied entries, in number, before proposals wait.
 const UNAPPLIED_ENTRIES_MAX: u64 = 256;
-/// Bytes and number of log entries that a start may have to apply again, beyond which the data is synced.
-const REPLAY_BYTES_MAX: usize = 64 << 20;
-const REPLAY_ENTRIES_MAX: u64 = 100_000;
 /// Least time between two looks at truncation, membership and leftovers.
 const CHORES_INTERVAL_MS: u64 = 200;
 /// How long a leader waits for a sync of its log before it hands leadership over.
 const STUCK_SYNC_MS: u64 = 5_000;
-/// How much larger than its limit the log may grow for a follower that catches up after a snapshot.
-const CATCH_UP_LOGS_MAX: usize = 4;
-
-/// A snapshot on its way to a follower.
-struct SnapshotOut {
-    id: SnapshotId,
-    to: u64,
-    /// Its index; 0 while it is generated, which keeps the whole log.
-    index: u64,
-    sending: bool,
-}
 
 /// The node's decisions.
 pub struct Core {
@@ -176,7 +164,7 @@ pub struct Core {
     skew: Skew,
     /// When each peer was heard last. raft's own notion of an active peer is void for a moment in each election timeout.
     heard_ms: BTreeMap<u64, u64>,
-    /// Since when this node leads.
+    /// Since when the leader and the term are what they are.
     led_since_ms: u64,
     seed: u64,
     runs: Runs,
@@ -474,36 +462,6 @@ impl Core {
         Ok(())
     }
 
-    /// The data is durable at least up to what was applied when `SyncData` was asked for.
-    pub fn data_synced(&mut self) {
-        if let Some(index) = self.syncing_at.take() {
-            self.synced_index = self.synced_index.max(index);
-            self.tend_log();
-        }
-    }
-
-    /// A snapshot is ready to be sent, if it is still wanted.
-    pub fn snapshot_generated(&mut self, id: SnapshotId, snapshot: Snapshot) {
-        match self.snapshots.iter_mut().find(|out| out.id == id) {
-            Some(out) => {
-                out.index = snapshot.get_metadata().index;
-                self.group.snapshot_generated(out.to, snapshot);
-            }
-            None => self.effects.push(Effect::DropSnapshot(id)),
-        }
-    }
-
-    /// The generation or the sending of a snapshot ended.
-    pub fn snapshot_sent(&mut self, id: SnapshotId, result: Result<(), ()>) {
-        if let Some(at) = self.snapshots.iter().position(|out| out.id == id) {
-            let out = self.snapshots.remove(at);
-            self.group.report_snapshot(out.to, result);
-            if result.is_ok() {
-                self.catching_up.insert(out.to, out.index);
-            }
-        }
-    }
-
     /// Takes what has to be done since the last call.
     pub fn effects(&mut self) -> Vec<Effect> {
         self.follow_course();
@@ -728,14 +686,7 @@ impl Core {
             }
         }
         if let Some(to) = effects.snapshot_wanted {
-            // One that is ready and not taken has become too old.
-            self.drop_snapshots(|out| out.to == to && out.index != 0 && !out.sending);
-            if !self.snapshots.iter().any(|out| out.to == to) {
-                self.last_snapshot_id += 1;
-                let id = SnapshotId(self.last_snapshot_id);
-                self.snapshots.push(SnapshotOut { id, to, index: 0, sending: false });
-                self.effects.push(Effect::GenerateSnapshot(to, id));
-            }
+            self.want_snapshot(to);
         }
     }
 
@@ -752,81 +703,6 @@ impl Core {
         } else {
             let (to, lane, frame) = raft_frame(&message, self.now.wall_ms);
             self.effects.push(Effect::Send(to, lane, frame));
-        }
-    }
-
-    /// Sends the snapshot that raft has put into a message. Also for messages that waited for a persist.
-    pub fn send_snapshot(&mut self, message: Message) {
-        let index = message.get_snapshot().get_metadata().index;
-        match self.snapshots.iter_mut().find(|out| out.to == message.to && out.index == index && !out.sending) {
-            Some(out) => {
-                out.sending = true;
-                self.effects.push(Effect::SendSnapshot(out.id, message));
-            }
-            None => self.group.report_snapshot(message.to, Err(())),
-        }
-    }
-
-    /// A snapshot that is ready and whose receiver has gone away would keep the log for ever.
-    fn forget_unwanted_snapshots(&mut self) {
-        let wanted: Vec<u64> = self.snapshots.iter().map(|out| out.to).filter(|to| self.is_known(*to) && !self.is_silent(*to)).collect();
-        self.drop_snapshots(|out| !out.sending && out.index != 0 && !wanted.contains(&out.to));
-    }
-
-    fn is_known(&self, peer: u64) -> bool {
-        self.group.progress(peer).is_some()
-    }
-
-    fn drop_snapshots(&mut self, is_unwanted: impl Fn(&SnapshotOut) -> bool) {
-        let effects = &mut self.effects;
-        self.snapshots.retain(|out| {
-            let unwanted = is_unwanted(out);
-            if unwanted {
-                effects.push(Effect::DropSnapshot(out.id));
-            }
-            !unwanted
-        });
-    }
-
-    /// Up to where the log may go for those that have got a snapshot and not yet what follows it. Whoever has gone away, or is slower than
-    /// the log grows, will need another one.
-    fn needed_to_catch_up(&mut self) -> u64 {
-        let log = self.group.log();
-        let is_too_large = log.bytes() > CATCH_UP_LOGS_MAX * self.config.log_bytes_max;
-        let mut needed = u64::MAX;
-        let mut catching_up = std::mem::take(&mut self.catching_up);
-        catching_up.retain(|peer, snapshot| {
-            let Some((matched, _)) = self.group.progress(*peer) else { return false };
-            let has_caught_up = matched >= *snapshot && log.bytes_after(matched) <= self.config.log_bytes_max / 2;
-            let is_kept = !has_caught_up && !is_too_large && !self.is_silent(*peer);
-            if is_kept {
-                needed = needed.min(matched.max(*snapshot));
-            }
-            is_kept
-        });
-        self.catching_up = catching_up;
-        needed
-    }
-
-    /// Truncates a log that has become too large, and has the data synced when that or the next start needs it.
-    fn tend_log(&mut self) {
-        let log = self.group.log();
-        let unsynced_bytes = log.bytes_after(self.synced_index).saturating_sub(log.bytes_after(self.applied.position.index));
-        let mut is_due = unsynced_bytes > REPLAY_BYTES_MAX;
-        if log.bytes() > self.config.log_bytes_max {
-            let wanted = log.index_leaving(self.config.log_bytes_max / 2);
-            is_due |= wanted > self.synced_index;
-            let in_flight = self.snapshots.iter().map(|snapshot| snapshot.index).min().unwrap_or(u64::MAX);
-            let needed = self.needed_to_catch_up();
-            if let Some((from, to)) = self.group.truncate(wanted.min(self.synced_index).min(in_flight).min(needed)) {
-                self.effects.push(Effect::Truncate(from, to));
-            }
-        }
-        let unsynced = self.applied.position.index.saturating_sub(self.synced_index);
-        is_due |= unsynced > REPLAY_ENTRIES_MAX;
-        if is_due && unsynced > 0 && self.syncing_at.is_none() {
-            self.syncing_at = Some(self.applied.position.index);
-            self.effects.push(Effect::SyncData);
         }
     }
 

@@ -112,12 +112,11 @@ impl Life {
     }
 
     pub(super) fn report_stored(&mut self, tasks: &[LogTask], out: &mut Vec<Out>) {
-        let persists = || tasks.iter().filter_map(|task| if let LogTask::Persist(persist) = task { Some(persist) } else { None });
-        if let Some(last) = persists().last() {
+        if let Some(last) = log_writer::persists(tasks).last() {
             self.finished.persisted = last.number;
             self.schedule_turn(out);
         }
-        for message in persists().flat_map(|persist| &persist.messages) {
+        for message in log_writer::persists(tasks).flat_map(|persist| &persist.messages) {
             let (to, lane, frame) = raft_frame(message, self.now.wall_ms);
             out.push(Out::Send(to, lane, frame));
         }
