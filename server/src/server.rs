@@ -217,8 +217,7 @@ async fn start(config: Arc<Config>) -> Result<Running, ServerError> {
         cluster_id: own.cluster_id.clone(),
         node_id: own.node_id,
         incarnation: own.incarnation,
-        boot: storage.boot(),
-        nonce: rand::random(),
+        starts: storage.starts().clone(),
         addresses: addresses.clone(),
     };
     gate.set_identity(identity, &storage.hints()?, PeerRecord::start(Arc::clone(&storage.log), storage.peers()?));
@@ -318,9 +317,8 @@ async fn pump(mut received: mpsc::Receiver<PeerEvent>, events: Events, node: Nod
                 exit::stop_process(&format!("node {by} says that this node was removed from the cluster; --rejoin makes it a new one"));
             }
             PeerEvent::Disowned { by, why } => {
-                exit::stop_process(&format!(
-                    "node {by} does not take this node for what it says it is ({why}); --rejoin makes it a new one"
-                ));
+                // Nor will any later start: others may not have heard of the process that spoke for this directory since.
+                exit::stop_for_good(&format!("node {by} does not take this node for what it says it is ({why})"));
             }
             PeerEvent::Join { cluster_id, node: member, reply } => {
                 let node = node.clone();
@@ -456,7 +454,7 @@ impl Network for Peers {
             return;
         }
         *newest = Arc::new(members.clone());
-        drop(newest);
+        // With the lock held: a newer table must not be overtaken by this one on its way to the gate.
         self.gate.set_members(members);
         let others = members.members.iter().filter(|member| member.node_id != self.node_id);
         self.network.set_peers(&others.map(|member| (member.node_id, member.addresses.peer.clone())).collect::<Vec<_>>());

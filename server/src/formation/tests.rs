@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::net::peer::{Identity, PeerEvent, PeerOptions, PeerServer, Seal};
-use crate::node::PeerRecord;
+use crate::node::{PeerRecord, Starts};
 
 const CLUSTER: &str = "00112233445566778899aabbccddeeff00112233";
 const OTHER: &str = "ffeeddccbbaa99887766554433221100ffeeddcc";
@@ -176,7 +176,7 @@ impl Node {
             };
             let formed = super::form(&config, incarnation, &own, &gate, &client, pending, persist).await?;
             let (cluster_id, node_id) = (formed.members.cluster_id.clone(), formed.node_id);
-            let identity = Identity { cluster_id, node_id, incarnation, boot: 1, nonce: incarnation, addresses: own };
+            let identity = Identity { cluster_id, node_id, incarnation, starts: first_start(), addresses: own };
             gate.set_identity(identity, &formed.members, PeerRecord::in_memory());
             Ok(formed)
         })
@@ -189,12 +189,17 @@ impl Node {
             cluster_id: members.cluster_id.clone(),
             node_id: member.node_id,
             incarnation: self.incarnation,
-            boot: 1,
-            nonce: 1,
+            starts: first_start(),
             addresses: addresses(&self.address),
         };
         self.gate.set_identity(identity, members, PeerRecord::in_memory());
     }
+}
+
+fn first_start() -> Starts {
+    let mut starts = Starts::default();
+    starts.begin(rand::random());
+    starts
 }
 
 async fn outcome<T>(task: tokio::task::JoinHandle<T>) -> T {

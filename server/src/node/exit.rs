@@ -27,8 +27,15 @@ pub(crate) fn stop_for(error: &EngineError, reason: &str) -> ! {
         stop_with(EXIT_RESTART, reason);
     }
     if matches!(error, EngineError::Corruption(_)) {
-        fence::put_up(reason);
+        stop_for_good(reason);
     }
+    stop_with(EXIT_DO_NOT_RESTART, &format!("{reason}; {REJOIN}"))
+}
+
+/// Ends the process because its data directory must never serve or vote again, and sees to it that no later start does. If that cannot be
+/// noted in the directory, a later start finds out again.
+pub(crate) fn stop_for_good(reason: &str) -> ! {
+    fence::put_up(reason);
     stop_with(EXIT_DO_NOT_RESTART, &format!("{reason}; {REJOIN}"))
 }
 

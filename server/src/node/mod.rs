@@ -21,5 +21,5 @@ mod verifier;
 
 pub use fence::FILE_NAME as FENCE;
 pub use handle::{MemberStatus, NodeHandle, NodeStatus, RaftCommand, Replies, Role};
-pub use peer_record::{PeerProcess, PeerProcesses, PeerRecord, Stopping};
+pub use peer_record::{PeerProcess, PeerProcesses, PeerRecord, Starts, Stopping, Unwelcome, judge};
 pub use request::{Consistency, Request, RunResult};

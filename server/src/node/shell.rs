@@ -25,8 +25,7 @@ use super::core::{
     AdminRequest, Applied, COLUMN_FAMILIES, Core, CoreConfig, Divergence, Effect, GATHER_MS, GROUP, JoinAnswer, Lane, Member, Members,
     NewRun, Now, ReadId, RequestId, RunId, SnapshotContents, SnapshotId, StateMachine, TrackedRun, read_snapshot_contents,
 };
-use super::exit::{may_pass, stop_for, stop_process};
-use super::fence;
+use super::exit::{may_pass, stop_for, stop_for_good, stop_process};
 use super::handle::{Alone, MemberStatus, NodeHandle, NodeStatus, Role, Shared};
 use super::log_writer::{LogTask, LogThread, LogWriter};
 use super::mailbox::{Appetite, Mailbox};
@@ -725,12 +724,7 @@ impl Shell {
     fn stop_diverged(&self, Divergence { index, difference }: &Divergence) -> ! {
         self.shared.metrics.add(Metric::VerifyMismatches, 1);
         let place = place(difference);
-        let reason = format!("as of index {index} its data differ from those of a majority {place}");
-        // A start must not serve these data either. If that cannot be written, the next verification finds them again.
-        fence::put_up(&reason);
-        stop_process(&format!(
-            "this node cannot be trusted: {reason}; redraft server --rejoin makes it a new one that gets its data from its peers"
-        ));
+        stop_for_good(&format!("this node cannot be trusted: as of index {index} its data differ from those of a majority {place}"));
     }
 
     fn persist(&mut self, mut persist: Persist) {

@@ -21,7 +21,7 @@ use raftlog::log::{
 use super::core::{COLUMN_FAMILIES, GROUP, InitialState, Members, read_snapshot_contents};
 use super::exit::{is_failed_sync, may_pass};
 use super::fence;
-use super::peer_record::PeerProcesses;
+use super::peer_record::{PeerProcesses, Starts};
 use crate::keyspace::{STATE, group_range, state_key};
 
 /// Records of the node itself.
@@ -201,7 +201,7 @@ pub struct Storage {
     high_water: HighWater,
     high_water_mark: Option<Mark>,
     identity: Identity,
-    boot: u64,
+    starts: Starts,
 }
 
 impl Storage {
@@ -242,12 +242,19 @@ impl Storage {
     /// See `StorageError`.
     pub fn over(dir: &Path, log: Arc<dyn Engine>, data: Arc<dyn Engine>, random: u64) -> Result<Self, StorageError> {
         let (high_water, found) = HighWater::open(&dir.join("high-water")).map_err(|source| in_high_water(dir, source))?;
-        let mut storage =
-            Self { dir: dir.to_owned(), log, data, high_water, high_water_mark: None, identity: Identity::default(), boot: 0 };
+        let mut storage = Self {
+            dir: dir.to_owned(),
+            log,
+            data,
+            high_water,
+            high_water_mark: None,
+            identity: Identity::default(),
+            starts: Starts::default(),
+        };
         storage.identify(random)?;
         storage.take_mark(found)?;
         storage.finish_install()?;
-        storage.count_boot()?;
+        storage.count_start(random)?;
         Ok(storage)
     }
 
@@ -302,10 +309,10 @@ impl Storage {
         self.put(self.log.as_ref(), LOG_CF, "node/identity", Some(identity.encode_to_vec()))
     }
 
-    fn count_boot(&mut self) -> Result<(), StorageError> {
-        let last = self.read::<u64>(self.log.as_ref(), LOG_CF, "node/boot")?.unwrap_or(0);
-        self.boot = last + 1;
-        self.put(self.log.as_ref(), LOG_CF, "node/boot", Some(self.boot.encode_to_vec()))
+    fn count_start(&mut self, nonce: u64) -> Result<(), StorageError> {
+        self.starts = self.read::<Starts>(self.log.as_ref(), LOG_CF, "node/boot")?.unwrap_or_default();
+        self.starts.begin(nonce);
+        self.put(self.log.as_ref(), LOG_CF, "node/boot", Some(self.starts.encode_to_vec()))
     }
 
     /// Who this node is.
@@ -317,7 +324,13 @@ impl Storage {
     /// How often this directory was started, this time included.
     #[must_use]
     pub fn boot(&self) -> u64 {
-        self.boot
+        self.starts.boot
+    }
+
+    /// The starts of this directory, this one included.
+    #[must_use]
+    pub fn starts(&self) -> &Starts {
+        &self.starts
     }
 
     /// What the log must hold at least; `None` if nobody knows.

@@ -10,6 +10,7 @@ use redraft::net::peer::wire::{
     Answer, Ask, CallReply, CallRequest, Hello, HelloOutcome, HelloReply, JoinRequest, Part, Purpose, Reason, Refused, Sealed,
     SnapshotChunk, SnapshotFile, SnapshotHeader, SnapshotPart, Welcome,
 };
+use redraft::node::Starts;
 use redraft::node::core::{Addresses, Change, LEVEL, Member, Members};
 
 /// A seed: its target, its name, the input.
@@ -65,8 +66,7 @@ fn handshakes() -> Vec<Seed> {
         cluster_id: "0123456789".repeat(4),
         node_id: 2,
         incarnation: 77,
-        boot: 3,
-        nonce: u64::MAX,
+        starts: Starts { boot: 3, nonces: vec![u64::MAX, 0, 7] },
         level: LEVEL,
         to_node_id: 1,
         purpose: Purpose::Append.into(),
@@ -74,7 +74,7 @@ fn handshakes() -> Vec<Seed> {
         attempt: 9,
     };
     let sealed = Sealed { body: hello.encode_to_vec().into(), salt: vec![5; 32].into(), proof: vec![6; 32].into() };
-    let welcome = HelloOutcome::Welcome(Welcome { incarnation: 1, boot: 2, nonce: 3, level: LEVEL });
+    let welcome = HelloOutcome::Welcome(Welcome { incarnation: 1, starts: Starts { boot: 2, nonces: vec![3] }, level: LEVEL });
     let refused = Refused { reason: Reason::OldBoot.into(), detail: "boot 4 was seen".into() };
     let join = JoinRequest { cluster_id: String::new(), incarnation: 8, addresses: addresses(), level: LEVEL, node_id: 0 };
     let members = Members::initial("c".into(), LEVEL, [(77, addresses()), (78, addresses())]);

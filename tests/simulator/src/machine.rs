@@ -39,7 +39,7 @@ use redraft::node::persist_gate::PersistGate;
 use redraft::node::shell::begin_mark;
 use redraft::node::snapshot::generate_snapshot;
 use redraft::node::storage::{self, Identity, SnapshotFiles, Storage};
-use redraft::node::{PeerProcess, Request, RunResult};
+use redraft::node::{PeerProcess, Request, RunResult, Starts};
 use resp::Reply;
 use tokio::sync::mpsc;
 
@@ -257,7 +257,8 @@ impl Machine {
     }
 
     fn open_life(&mut self, storage: Storage, now: Now, random: &mut SmallRng) -> Result<Life, String> {
-        let (identity, boot, mark) = (storage.identity().clone(), storage.boot(), storage.high_water_mark());
+        let (identity, starts, mark) = (storage.identity().clone(), storage.starts().clone(), storage.high_water_mark());
+        let boot = starts.boot;
         let hints = storage.hints().map_err(|error| error.to_string())?;
         let (log, data, mut high_water) = storage.into_parts();
         let text = |error: &dyn std::fmt::Display| error.to_string();
@@ -295,8 +296,7 @@ impl Machine {
         };
         Ok(Life {
             identity,
-            boot,
-            nonce: random.random(),
+            starts,
             core: Core::new(core_config, group, applied, now),
             members,
             table,
@@ -342,7 +342,7 @@ impl Machine {
         if self.bug == Some(Bug::ReusedReadContext)
             && let (Some(Body::ReadReply(reply)), Some(life)) = (&mut frame.body, &self.life)
         {
-            (reply.round, reply.boot) = (life.asked_round, life.boot);
+            (reply.round, reply.boot) = (life.asked_round, life.starts.boot);
         }
         self.event(now, |core| core.frame(from, frame));
     }

@@ -23,7 +23,7 @@ use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use redraft::node::core::{Addresses, AdminRequest, JoinAnswer, LEVEL, Lane, Member, Members, Now, RequestId, SnapshotId};
 use redraft::node::storage::{Identity, SnapshotFiles, persist_peers, read_peers};
-use redraft::node::{PeerProcess, PeerProcesses, RunResult};
+use redraft::node::{PeerProcess, RunResult, Unwelcome, judge};
 use redraft_tests::linearizability::Command;
 use tempfile::TempDir;
 

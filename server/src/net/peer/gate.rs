@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::PeerEvent;
 use super::wire::{Hello, ProbeReply, Purpose, Reason, Refused, Welcome};
 use crate::node::core::{Addresses, LEVEL, Member, Members};
-use crate::node::{PeerProcess, PeerRecord, Stopping};
+use crate::node::{PeerProcess, PeerRecord, Starts, Stopping, Unwelcome, judge};
 
 /// Who this node is. Fixed for the life of the process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,10 +24,8 @@ pub struct Identity {
     pub node_id: u64,
     /// Of its data directory.
     pub incarnation: u64,
-    /// Raised, durably, at every start.
-    pub boot: u64,
-    /// Random number of this start.
-    pub nonce: u64,
+    /// The starts of that directory.
+    pub starts: Starts,
     /// Where it is reached.
     pub addresses: Addresses,
 }
@@ -74,8 +72,7 @@ enum Standing {
 
 /// The latest process seen of a member.
 struct Seen {
-    boot: u64,
-    nonce: u64,
+    process: PeerProcess,
     /// Whether it is on record; before that nothing of it is let in.
     recorded: bool,
     /// Highest connection number per purpose.
@@ -110,6 +107,16 @@ impl Default for Gate {
     }
 }
 
+const fn reason(unwelcome: Unwelcome) -> Reason {
+    match unwelcome {
+        Unwelcome::Removed => Reason::Removed,
+        Unwelcome::NotMember => Reason::NotMember,
+        Unwelcome::WrongIncarnation => Reason::WrongIncarnation,
+        Unwelcome::OldBoot(_) => Reason::OldBoot,
+        Unwelcome::Copied(_) => Reason::DuplicateIncarnation,
+    }
+}
+
 fn refused(reason: Reason, detail: impl Into<String>) -> Refused {
     Refused { reason: reason.into(), detail: detail.into() }
 }
@@ -127,7 +134,7 @@ impl Gate {
     /// This node has an identity. `members` is the table in its data, or the hints that came with a join as long as there is none.
     pub fn set_identity(&self, identity: Identity, members: &Members, record: PeerRecord) {
         let mut state = self.write();
-        let seen = |peer: &PeerProcess| (peer.node_id, Seen { recorded: true, ..Seen::new(peer.boot, peer.nonce) });
+        let seen = |peer: &PeerProcess| (peer.node_id, Seen { recorded: true, ..Seen::new(*peer) });
         state.seen = record.at_start().iter().map(seen).collect();
         state.standing = Standing::Member(identity, record);
         state.members = members.clone();
@@ -188,7 +195,7 @@ impl Gate {
     /// that was not seen before is put on record first.
     pub(super) async fn admit(&self, hello: &Hello) -> Result<(Ticket, Welcome), Refused> {
         let admitted = self.judge(hello)?;
-        self.put_on_record(PeerProcess { node_id: hello.node_id, boot: hello.boot, nonce: hello.nonce }).await?;
+        self.put_on_record(hello.starts.process(hello.node_id)).await?;
         Ok(admitted)
     }
 
@@ -208,14 +215,14 @@ impl Gate {
             return Err(refused(Reason::WrongNode, format!("this is node {}", own.node_id)));
         }
         if hello.node_id == own.node_id {
-            return Err(if hello.nonce == own.nonce {
+            return Err(if hello.starts == own.starts {
                 refused(Reason::WrongNode, "the node calls itself")
             } else {
                 refused(Reason::DuplicateIncarnation, "this is the node itself")
             });
         }
-        let welcome = Welcome { incarnation: own.incarnation, boot: own.boot, nonce: own.nonce, level: LEVEL };
-        let presented = Welcome { incarnation: hello.incarnation, boot: hello.boot, nonce: hello.nonce, level: hello.level };
+        let welcome = Welcome { incarnation: own.incarnation, starts: own.starts.clone(), level: LEVEL };
+        let presented = Welcome { incarnation: hello.incarnation, starts: hello.starts.clone(), level: hello.level };
         let is_newer = state.check(hello.node_id, &presented)?;
         let seen = state.seen.get_mut(&hello.node_id).expect("check leaves a record");
         if purpose != Purpose::Snapshot {
@@ -225,7 +232,8 @@ impl Gate {
             }
             *last = hello.attempt;
         }
-        let ticket = Ticket { node_id: hello.node_id, incarnation: hello.incarnation, boot: hello.boot, purpose, attempt: hello.attempt };
+        let ticket =
+            Ticket { node_id: hello.node_id, incarnation: hello.incarnation, boot: hello.starts.boot, purpose, attempt: hello.attempt };
         drop(state);
         if is_newer || purpose != Purpose::Snapshot {
             self.changed();
@@ -239,7 +247,7 @@ impl Gate {
         if is_newer {
             self.changed();
         }
-        self.put_on_record(PeerProcess { node_id: peer, boot: welcome.boot, nonce: welcome.nonce }).await
+        self.put_on_record(welcome.starts.process(peer)).await
     }
 
     /// Waits until a process that was judged to be good is on record.
@@ -247,14 +255,14 @@ impl Gate {
         let stopping = || refused(Reason::NotReady, "the node is stopping");
         let record = {
             let state = self.read();
-            if state.seen.get(&process.node_id).is_some_and(|seen| seen.recorded && seen.boot == process.boot) {
+            if state.seen.get(&process.node_id).is_some_and(|seen| seen.recorded && seen.process == process) {
                 return Ok(());
             }
             let Standing::Member(_, record) = &state.standing else { return Err(stopping()) };
             record.clone()
         };
         record.keep(process).await.map_err(|Stopping| stopping())?;
-        if let Some(seen) = self.write().seen.get_mut(&process.node_id).filter(|seen| seen.boot == process.boot) {
+        if let Some(seen) = self.write().seen.get_mut(&process.node_id).filter(|seen| seen.process == process) {
             seen.recorded = true;
         }
         Ok(())
@@ -299,47 +307,32 @@ impl Gate {
 }
 
 impl Seen {
-    fn new(boot: u64, nonce: u64) -> Self {
-        Self { boot, nonce, recorded: false, attempts: HashMap::new() }
+    fn new(process: PeerProcess) -> Self {
+        Self { process, recorded: false, attempts: HashMap::new() }
     }
 }
 
 impl State {
     /// Judges a process that speaks as a member, and remembers it; says whether it is newer than what was known.
     fn check(&mut self, node_id: u64, presented: &Welcome) -> Result<bool, Refused> {
-        if self.members.removed.contains(&node_id) {
-            return Err(refused(Reason::Removed, format!("node {node_id} was removed from the cluster")));
-        }
-        let Some(member) = self.members.get(node_id) else {
-            return Err(refused(Reason::NotMember, format!("node {node_id} is not in the table")));
-        };
-        if member.incarnation != presented.incarnation {
-            return Err(refused(Reason::WrongIncarnation, format!("node {node_id} has another data directory")));
-        }
+        let seen = self.seen.get(&node_id).map(|seen| seen.process);
+        let is_newer = judge(&self.members, seen, node_id, presented.incarnation, &presented.starts);
+        let is_newer = is_newer.map_err(|unwelcome| refused(reason(unwelcome), format!("node {node_id}: {unwelcome}")))?;
         if presented.level < self.members.level {
             let text = format!("the cluster needs feature level {}, node {node_id} supports {}", self.members.level, presented.level);
             return Err(refused(Reason::Level, text));
         }
-        match self.seen.get(&node_id) {
-            Some(seen) if presented.boot < seen.boot => {
-                Err(refused(Reason::OldBoot, format!("node {node_id} was seen with boot {}, not {}", seen.boot, presented.boot)))
-            }
-            Some(seen) if presented.boot == seen.boot && presented.nonce != seen.nonce => {
-                let text = format!("boot {} of node {node_id} was seen in another process: its data directory was copied", seen.boot);
-                Err(refused(Reason::DuplicateIncarnation, text))
-            }
-            Some(seen) if presented.boot == seen.boot => Ok(false),
-            Some(_) | None => {
-                self.seen.insert(node_id, Seen::new(presented.boot, presented.nonce));
-                Ok(true)
-            }
+        if is_newer {
+            self.seen.insert(node_id, Seen::new(presented.starts.process(node_id)));
         }
+        Ok(is_newer)
     }
 
     fn is_current(&self, ticket: &Ticket) -> bool {
         let is_member = self.members.get(ticket.node_id).is_some_and(|member: &Member| member.incarnation == ticket.incarnation);
         let is_latest = self.seen.get(&ticket.node_id).is_some_and(|seen| {
-            seen.boot == ticket.boot && (ticket.purpose == Purpose::Snapshot || seen.attempts.get(&ticket.purpose) == Some(&ticket.attempt))
+            seen.process.boot == ticket.boot
+                && (ticket.purpose == Purpose::Snapshot || seen.attempts.get(&ticket.purpose) == Some(&ticket.attempt))
         });
         is_member && is_latest && !self.closed
     }
@@ -373,10 +366,19 @@ mod tests {
 
     fn gate_with(record: PeerRecord) -> Gate {
         let gate = Gate::default();
-        let identity =
-            Identity { cluster_id: CLUSTER.to_owned(), node_id: 1, incarnation: 101, boot: 5, nonce: 55, addresses: Addresses::default() };
+        let identity = Identity {
+            cluster_id: CLUSTER.to_owned(),
+            node_id: 1,
+            incarnation: 101,
+            starts: starts(5, &[55]),
+            addresses: Addresses::default(),
+        };
         gate.set_identity(identity, &table(), record);
         gate
+    }
+
+    fn starts(boot: u64, nonces: &[u64]) -> Starts {
+        Starts { boot, nonces: nonces.to_vec() }
     }
 
     fn hello(attempt: u64) -> Hello {
@@ -384,8 +386,7 @@ mod tests {
             cluster_id: CLUSTER.to_owned(),
             node_id: 2,
             incarnation: 102,
-            boot: 3,
-            nonce: 33,
+            starts: starts(3, &[33]),
             level: LEVEL,
             to_node_id: 1,
             purpose: Purpose::Append.into(),
@@ -407,14 +408,14 @@ mod tests {
             (Reason::WrongCluster, |hello| hello.cluster_id.clear()),
             (Reason::WrongNode, |hello| hello.to_node_id = 3),
             (Reason::WrongNode, |hello| hello.to_node_id = 0),
-            (Reason::WrongNode, |hello| (hello.node_id, hello.incarnation, hello.nonce) = (1, 101, 55)),
+            (Reason::WrongNode, |hello| (hello.node_id, hello.incarnation, hello.starts) = (1, 101, starts(5, &[55]))),
             (Reason::DuplicateIncarnation, |hello| (hello.node_id, hello.incarnation) = (1, 101)),
             (Reason::NotMember, |hello| hello.node_id = 5),
             (Reason::NotMember, |hello| hello.node_id = 0),
             (Reason::Removed, |hello| (hello.node_id, hello.incarnation) = (4, 104)),
             (Reason::WrongIncarnation, |hello| hello.incarnation = 1002),
-            (Reason::OldBoot, |hello| hello.boot = 2),
-            (Reason::DuplicateIncarnation, |hello| hello.nonce = 34),
+            (Reason::OldBoot, |hello| hello.starts = starts(2, &[33])),
+            (Reason::DuplicateIncarnation, |hello| hello.starts = starts(3, &[34])),
             (Reason::Level, |hello| hello.level = LEVEL - 1),
             (Reason::Superseded, |hello| hello.attempt = 1),
             (Reason::Malformed, |hello| hello.purpose = 99),
@@ -436,9 +437,10 @@ mod tests {
             (hello(9), None),
             // The same process is connected again, by a connection that counts from its own start.
             (hello(2), None),
-            (Hello { boot: 2, ..hello(9) }, Some(Reason::OldBoot)),
-            (Hello { nonce: 34, ..hello(9) }, Some(Reason::DuplicateIncarnation)),
-            (Hello { boot: 4, nonce: 44, ..hello(1) }, None),
+            (Hello { starts: starts(2, &[22]), ..hello(9) }, Some(Reason::OldBoot)),
+            (Hello { starts: starts(3, &[34]), ..hello(9) }, Some(Reason::DuplicateIncarnation)),
+            (Hello { starts: starts(5, &[55, 44, 34]), ..hello(9) }, Some(Reason::DuplicateIncarnation)),
+            (Hello { starts: starts(4, &[44, 33]), ..hello(1) }, None),
             (hello(9), Some(Reason::OldBoot)),
         ] {
             let gate = gate_with(PeerRecord::of(&log));
@@ -447,7 +449,7 @@ mod tests {
         }
         assert_eq!(PeerRecord::of(&log).at_start(), [peer(2, 4, 44)]);
         // Servers that this node calls are put on record as well.
-        let server = Welcome { incarnation: 103, boot: 7, nonce: 77, level: LEVEL };
+        let server = Welcome { incarnation: 103, starts: starts(7, &[77]), level: LEVEL };
         assert_eq!(gate_with(PeerRecord::of(&log)).check_server(3, &server).await, Ok(()));
         log.crash(0);
         assert_eq!(PeerRecord::of(&log).at_start(), [peer(2, 4, 44), peer(3, 7, 77)]);
@@ -460,15 +462,15 @@ mod tests {
         let (control, _) = gate.admit(&Hello { purpose: Purpose::Control.into(), ..hello(2) }).await.expect("good");
         let (second, _) = gate.admit(&hello(3)).await.expect("good");
         assert_eq!([first, second, control].map(|ticket| gate.is_current(&ticket)), [false, true, true]);
-        let (reborn, welcome) = gate.admit(&Hello { boot: 4, nonce: 44, ..hello(1) }).await.expect("good");
-        assert_eq!((welcome.incarnation, welcome.boot, welcome.nonce), (101, 5, 55));
+        let (reborn, welcome) = gate.admit(&Hello { starts: starts(4, &[44, 33]), ..hello(1) }).await.expect("good");
+        assert_eq!((welcome.incarnation, welcome.starts), (101, starts(5, &[55])));
         assert_eq!([second, control, reborn].map(|ticket| gate.is_current(&ticket)), [false, false, true]);
         assert_eq!(reason(&gate, &hello(9)).await, Some(Reason::OldBoot));
 
-        let server = Welcome { incarnation: 102, boot: 6, nonce: 66, level: LEVEL };
+        let server = Welcome { incarnation: 102, starts: starts(6, &[66]), level: LEVEL };
         assert_eq!(gate.check_server(2, &server).await, Ok(()));
         assert!(!gate.is_current(&reborn), "its server is a newer process");
-        let copied = gate.check_server(2, &Welcome { nonce: 67, ..server }).await;
+        let copied = gate.check_server(2, &Welcome { starts: starts(6, &[67]), ..server }).await;
         assert_eq!(copied.map_err(|refused| refused.reason()), Err(Reason::DuplicateIncarnation));
     }
 

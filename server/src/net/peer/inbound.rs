@@ -212,7 +212,7 @@ impl DoorKeeper {
         let outcome = match &verdict {
             Ok(((_, welcome), _)) => {
                 door.trust();
-                HelloOutcome::Welcome(*welcome)
+                HelloOutcome::Welcome(welcome.clone())
             }
             Err(refused) => {
                 tracing::debug!(reason = ?refused.reason(), detail = refused.detail, "a stream was refused");

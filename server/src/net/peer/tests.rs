@@ -25,8 +25,8 @@ use super::{
     AdminAnswer, Dropped, Gate, Identity, OutgoingSnapshot, PeerClient, PeerEvent, PeerNetwork, PeerOptions, PeerServer, Reason, Seal,
     SnapshotError,
 };
-use crate::node::PeerRecord;
 use crate::node::core::{Addresses, AdminRequest, JoinAnswer, LEVEL, Lane, Member, Members};
+use crate::node::{PeerRecord, Starts};
 
 const CLUSTER: &str = "00112233445566778899aabbccddeeff00112233";
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -42,8 +42,7 @@ fn identity(node_id: u64, boot: u64) -> Identity {
         cluster_id: CLUSTER.to_owned(),
         node_id,
         incarnation: 100 + node_id,
-        boot,
-        nonce: 1000 * node_id + boot,
+        starts: Starts { boot, nonces: vec![1000 * node_id + boot] },
         addresses: Addresses::default(),
     }
 }
@@ -157,19 +156,8 @@ async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 fn hello(attempt: u64) -> Hello {
-    let Identity { cluster_id, node_id, incarnation, boot, nonce, addresses } = identity(2, 5);
-    Hello {
-        cluster_id,
-        node_id,
-        incarnation,
-        boot,
-        nonce,
-        level: LEVEL,
-        to_node_id: 1,
-        purpose: Purpose::Append.into(),
-        addresses,
-        attempt,
-    }
+    let Identity { cluster_id, node_id, incarnation, starts, addresses } = identity(2, 5);
+    Hello { cluster_id, node_id, incarnation, starts, level: LEVEL, to_node_id: 1, purpose: Purpose::Append.into(), addresses, attempt }
 }
 
 /// A stream by hand: what the server says to a hello, and where frames may be put in.
@@ -201,7 +189,7 @@ fn reason<T>(outcome: Result<T, CallError>) -> Option<Reason> {
 async fn strangers_are_refused_before_a_frame_is_read() {
     let mut node = Node::start(identity(1, 7), Some("secret")).await;
     let seen = open(&node.address, Some("secret"), &hello(1)).await.0;
-    assert_eq!(seen.map(|welcome| (welcome.boot, welcome.nonce)), Ok((7, 1007)));
+    assert_eq!(seen.map(|welcome| welcome.starts), Ok(identity(1, 7).starts));
     assert!(matches!(node.network.send(2, Lane::Append, frame(1)), Err(Dropped::NotConnected)));
 
     let cases: [(Option<&str>, Reason, Spoil); 10] = [
@@ -213,8 +201,8 @@ async fn strangers_are_refused_before_a_frame_is_read() {
         (Some("secret"), Reason::NotMember, |hello| hello.node_id = 9),
         (Some("secret"), Reason::Removed, |hello| hello.node_id = 4),
         (Some("secret"), Reason::WrongIncarnation, |hello| hello.incarnation = 9),
-        (Some("secret"), Reason::OldBoot, |hello| hello.boot = 4),
-        (Some("secret"), Reason::DuplicateIncarnation, |hello| hello.nonce = 1),
+        (Some("secret"), Reason::OldBoot, |hello| hello.starts.boot = 4),
+        (Some("secret"), Reason::DuplicateIncarnation, |hello| hello.starts.nonces = vec![1]),
     ];
     for (secret, expected, change) in cases {
         let mut hello = hello(2);
@@ -386,7 +374,10 @@ async fn a_newer_process_silences_the_older() {
     assert_eq!(reason(outcome), None);
     older.send(frame(1)).await.expect("open");
     assert_eq!(node.numbers(1).await, [1]);
-    let (outcome, newer, mut newer_replies) = open(&node.address, None, &Hello { boot: 6, nonce: 66, ..hello(1) }).await;
+    // With as many starts as a directory remembers.
+    let mut often = Starts::default();
+    (0..1000).for_each(|_| often.begin(u64::MAX));
+    let (outcome, newer, mut newer_replies) = open(&node.address, None, &Hello { starts: often.clone(), ..hello(1) }).await;
     assert_eq!(reason(outcome), None);
     // The end of the older stream may overtake this.
     drop(older.send(frame(2)).await);
@@ -652,7 +643,7 @@ fn bytes_of_a_hello_do_not_change() {
     let addresses = Addresses { listen: "a".to_owned(), peer: "b".to_owned(), admin: "c".to_owned() };
     let hello = Hello { cluster_id: "id".to_owned(), addresses, level: 1, ..hello(9) };
     let golden: &[u8] =
-        b"\x0a\x02id\x10\x02\x18\x66\x20\x05\x28\xd5\x0f\x30\x01\x38\x01\x40\x02\x4a\x09\x0a\x01a\x12\x01b\x1a\x01c\x50\x09";
+        b"\x0a\x02id\x10\x02\x18\x66\x30\x01\x38\x01\x40\x02\x4a\x09\x0a\x01a\x12\x01b\x1a\x01c\x50\x09\x5a\x0c\x08\x05\x12\x08\xd5\x07\0\0\0\0\0\0";
     assert_eq!(hello.encode_to_vec(), golden);
     assert_eq!(Hello::decode(golden), Ok(hello));
     let sealed = Sealed { body: Bytes::from_static(b"b"), salt: Bytes::from_static(b"s"), proof: Bytes::from_static(b"p") };

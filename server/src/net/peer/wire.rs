@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 
+use crate::node::Starts;
 use crate::node::core::{Addresses, Lane, Members};
 
 /// Code that `build.rs` generates: servers, clients and traits of the two services.
@@ -81,12 +82,9 @@ pub struct Hello {
     /// Of its data directory.
     #[prost(uint64, tag = "3")]
     pub incarnation: u64,
-    /// Its boot counter.
-    #[prost(uint64, tag = "4")]
-    pub boot: u64,
-    /// Random number of this start.
-    #[prost(uint64, tag = "5")]
-    pub nonce: u64,
+    /// The starts of that directory.
+    #[prost(message, required, tag = "11")]
+    pub starts: Starts,
     /// Highest feature level its binary supports.
     #[prost(uint32, tag = "6")]
     pub level: u32,
@@ -148,17 +146,14 @@ pub struct Refused {
 }
 
 /// Who the other end of a stream is.
-#[derive(Clone, Copy, PartialEq, prost::Message)]
+#[derive(Clone, PartialEq, prost::Message)]
 pub struct Welcome {
     /// Of its data directory.
     #[prost(uint64, tag = "1")]
     pub incarnation: u64,
-    /// Its boot counter.
-    #[prost(uint64, tag = "2")]
-    pub boot: u64,
-    /// Random number of this start.
-    #[prost(uint64, tag = "3")]
-    pub nonce: u64,
+    /// The starts of that directory.
+    #[prost(message, required, tag = "5")]
+    pub starts: Starts,
     /// Highest feature level its binary supports.
     #[prost(uint32, tag = "4")]
     pub level: u32,

@@ -37,10 +37,8 @@ pub(super) struct Reading {
 pub struct Life {
     /// Who it is.
     pub identity: Identity,
-    /// Its boot.
-    pub boot: u64,
-    /// Random number of this start.
-    pub nonce: u64,
+    /// The starts of its disks.
+    pub starts: Starts,
     /// The decisions.
     pub core: Core,
     /// The newest table of members that the node has heard of.
@@ -266,7 +264,7 @@ impl Life {
 
     /// How it presents itself to others.
     pub fn process(&self) -> PeerProcess {
-        PeerProcess { node_id: self.identity.node_id, boot: self.boot, nonce: self.nonce }
+        self.starts.process(self.identity.node_id)
     }
 
     /// What is applied to the data.

@@ -31,7 +31,7 @@ impl World {
             Started::Running => {
                 let life = self.machines[slot].life.as_ref().expect("it runs");
                 let node = life.identity.node_id;
-                self.trace.note(self.now_us, slot, format_args!("starts as node {node}, boot {}", life.boot));
+                self.trace.note(self.now_us, slot, format_args!("starts as node {node}, boot {}", life.starts.boot));
                 self.homes.insert(node, slot);
                 let era = self.machines[slot].era;
                 self.plan_in(ANNOUNCE_EVERY_MS * 1_000, Event::Announce(slot, era));

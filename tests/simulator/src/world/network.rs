@@ -50,31 +50,25 @@ impl World {
         Ok(())
     }
 
-    /// The rules of the gate: table, incarnation, boot and nonce, on record before anything is let in.
-    fn admits(&self, judge: usize, judged: usize) -> Admission {
-        let (Some(host), Some(guest)) = (&self.machines[judge].life, &self.machines[judged].life) else { return Admission::Refused };
+    /// As the gate of the product does it: judged by table and record, and on record before anything is let in.
+    fn admits(&self, at: usize, from: usize) -> Admission {
+        let (Some(host), Some(guest)) = (&self.machines[at].life, &self.machines[from].life) else { return Admission::Refused };
         let node_id = guest.identity.node_id;
-        if host.members.removed.contains(&node_id) {
-            return Admission::Removed;
-        }
-        let Some(member) = host.members.get(node_id) else { return Admission::Refused };
-        if self.bug == Some(Bug::ReusedNodeId) {
+        if self.bug == Some(Bug::ReusedNodeId) && host.members.get(node_id).is_some() {
             return Admission::Welcome;
         }
-        if member.incarnation != guest.identity.incarnation {
-            return Admission::Refused;
+        let mut record = read_peers(self.machines[at].log.as_ref()).expect("memory does not fail");
+        let seen = record.processes.iter().copied().find(|known| known.node_id == node_id);
+        match judge(&host.members, seen, node_id, guest.identity.incarnation, &guest.starts) {
+            Ok(false) => Admission::Welcome,
+            Ok(true) => {
+                record.raise(guest.process());
+                persist_peers(self.machines[at].log.as_ref(), &record).expect("memory does not fail");
+                Admission::Welcome
+            }
+            Err(Unwelcome::Removed) => Admission::Removed,
+            Err(_) => Admission::Refused,
         }
-        let mut record: PeerProcesses = read_peers(self.machines[judge].log.as_ref()).expect("memory does not fail");
-        let presented = guest.process();
-        match record.processes.iter_mut().find(|known| known.node_id == node_id) {
-            Some(known) if presented.boot < known.boot => return Admission::Refused,
-            Some(known) if presented.boot == known.boot && presented.nonce != known.nonce => return Admission::Refused,
-            Some(known) if *known == presented => return Admission::Welcome,
-            Some(known) => *known = presented,
-            None => record.processes.push(presented),
-        }
-        persist_peers(self.machines[judge].log.as_ref(), &record).expect("memory does not fail");
-        Admission::Welcome
     }
 
     pub(super) fn lets_in(&self, judge: usize, judged: usize) -> bool {
