@@ -34,6 +34,8 @@ const NOTES_VARIABLE: &str = "TEST_DISK_NOTES";
 const LIES_VARIABLE: &str = "TEST_DISK_LIES";
 /// Files up to this length may be written in place; of these the notes have the bytes. The library has the same constant.
 const CONTENT_BYTES_MAX: u64 = 4096;
+/// How the names of files begin in which RocksDB tells what it does.
+const WORDS: &str = "/LOG";
 /// What file systems write at once.
 const PAGE_BYTES: u64 = 4096;
 
@@ -114,7 +116,8 @@ impl TestDisk {
         self.library.preload(variables)
     }
 
-    /// Takes the power away from a node that was killed. What became of its files is noted in the node's log, and returned.
+    /// Takes the power away from a node that was killed. What became of its files is noted in the node's log, and returned but for what
+    /// RocksDB tells in words: those files are never synced, so a cut that took nothing else would pass for one that did.
     /// # Panics
     /// The files cannot be changed.
     pub fn cut(&self, random: &mut StdRng) -> Vec<String> {
@@ -130,6 +133,7 @@ impl TestDisk {
         self.settle();
         let mut log = File::options().create(true).append(true).open(self.root.with_extension("log")).expect("a log can be opened");
         writeln!(log, "---- cut\n{}", done.join("\n")).expect("a log can be written");
+        done.retain(|change| !change.contains(WORDS));
         done
     }
 

@@ -167,7 +167,7 @@ impl Stage {
         Ok(self.cut_power(&[position.ok_or_else(|| Missed::because("no node runs"))?]))
     }
 
-    /// Also of nodes that were killed: their machines ran.
+    /// Also of nodes that were killed: their machines ran. A cut that takes nothing from any disk is no more than a kill.
     fn cut_power(&mut self, positions: &[usize]) -> Evidence {
         self.check_processes();
         for position in positions {
@@ -175,11 +175,13 @@ impl Stage {
                 self.cluster[*position].kill();
             }
         }
+        let mut lost = 0;
         for position in positions {
             let changes = self.cluster.disk(*position).cut(&mut self.random).len();
             self.note(&format!("  without power: {position}; {changes} files and names have lost something"));
+            lost += changes as u64;
         }
-        Evidence::Shown("machines cut off", positions.len() as u64)
+        Evidence::Shown("files and names that lost something", lost)
     }
 
     /// Pauses a node; a connection on which it owes an answer.
