@@ -3,12 +3,14 @@
 //! Keys are for a while: after so many operations on one its successor takes its place, so that the history of a key stays short enough to
 //! be judged; so do groups of keys, on which commands of several keys act. A client belongs to a party with keys of its own, so that few
 //! clients meet on a key. Texts and numbers that are written are written once.
+//! A party also has a lease: a key that is used seldom, mostly read, and never deleted, so that what it holds lives as long as it may, and a
+//! client sees it go.
 //! What was certainly not executed is not in the history; the client sends it again. What has no answer is in it without an end.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -20,7 +22,7 @@ use resp::Value;
 
 use super::wire;
 use crate::client::{Client, Fate};
-use crate::linearizability::{Command, Operation, multi};
+use crate::linearizability::{Command, Operation, Outcome, multi};
 
 /// Clients that share keys.
 const PARTY: usize = 6;
@@ -37,6 +39,12 @@ const SEVERAL: f64 = 0.2;
 /// How often commands are sent in a pipeline, and how many.
 const PIPELINE: f64 = 0.2;
 const PIPELINE_LENGTHS: std::ops::RangeInclusive<usize> = 2..=4;
+/// Shortest time from one operation on a lease to the next: several to a time to live.
+const LEASE_INTERVAL: Duration = Duration::from_millis(200);
+/// Operations on a lease before its successor takes its place.
+const OPERATIONS_PER_LEASE: usize = 100;
+/// Begin of the names of leases.
+const LEASE: &str = "lease:";
 /// Longest pause between two operations of a client.
 const PAUSE_MAX: Duration = Duration::from_millis(8);
 /// Pause after a node did not take a connection.
@@ -45,8 +53,10 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(20);
 const WANDER: f64 = 0.1;
 /// Begin of the reply to a write for which a disk has no room; reads behind it are executed.
 const NO_ROOM: &str = "OOM";
-/// Times to live: from less than a fault lasts to more than that.
-const TTLS_MS: [u64; 3] = [500, 2_500, 6_000];
+/// Times to live, rising: from less than a fault lasts to more than that.
+const TTLS_MS: [u64; 3] = [2_000, 2_500, 6_000];
+/// Else a key might go at once.
+const _: () = assert!(TTLS_MS[0] as u128 > super::EXPIRY_TOLERANCE.as_millis());
 
 /// What a run needs to know about its clients.
 #[derive(Clone, Debug)]
@@ -102,6 +112,25 @@ impl Journal {
     /// How often there was such trouble in some time.
     pub(super) fn troubles(&self, wanted: Trouble, time: std::ops::Range<Duration>) -> u64 {
         self.troubles.iter().filter(|(at, trouble)| *trouble == wanted && time.contains(at)).count() as u64
+    }
+
+    /// How often a lease was seen to hold something, and then to hold nothing: it had expired, since nobody deletes leases.
+    pub(super) fn expiries(&self) -> u64 {
+        let mut leases: BTreeMap<&Bytes, Vec<(u64, u64, bool)>> = BTreeMap::new();
+        for Operation { key, command, call_ns, returned, .. } in &self.history {
+            if let (Command::Get, Some((returned_ns, Outcome::Value(value)))) = (command, returned)
+                && key.starts_with(LEASE.as_bytes())
+            {
+                leases.entry(key).or_default().push((*call_ns, *returned_ns, value.is_some()));
+            }
+        }
+        let of_lease = |mut seen: Vec<(u64, u64, bool)>| {
+            seen.sort_unstable();
+            // Of two that met nobody knows which was first.
+            let goes = |pair: &&[(u64, u64, bool)]| pair[0].2 && !pair[1].2 && pair[0].1 < pair[1].0;
+            seen.windows(2).filter(goes).count() as u64
+        };
+        leases.into_values().map(of_lease).sum()
     }
 
     /// Notes a command and its reply, if there is one. False if the reply does not say what became of it.
@@ -188,11 +217,15 @@ struct Party {
     number: usize,
     uses: [AtomicUsize; KEYS_AT_A_TIME],
     group_uses: AtomicUsize,
+    lease_uses: AtomicUsize,
+    /// When the lease may be used again, in nanoseconds since the origin.
+    lease_free_ns: AtomicU64,
 }
 
 impl Party {
     fn new(number: usize) -> Self {
-        Self { number, uses: std::array::from_fn(|_| AtomicUsize::new(0)), group_uses: AtomicUsize::new(0) }
+        let [group_uses, lease_uses] = [0; 2].map(AtomicUsize::new);
+        Self { number, uses: std::array::from_fn(|_| AtomicUsize::new(0)), group_uses, lease_uses, lease_free_ns: AtomicU64::new(0) }
     }
 
     /// The name of the group of keys that is in use.
@@ -201,11 +234,22 @@ impl Party {
         Bytes::from(format!("group:{}:{age}", self.number))
     }
 
+    /// The lease, unless it was used a moment ago.
+    fn lease(&self, now_ns: u64) -> Option<Key> {
+        let free_ns = self.lease_free_ns.load(Ordering::Relaxed);
+        let next_ns = now_ns + u64::try_from(LEASE_INTERVAL.as_nanos()).expect("a short time");
+        let is_ours = || self.lease_free_ns.compare_exchange(free_ns, next_ns, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        (now_ns >= free_ns && is_ours()).then(|| {
+            let age = self.lease_uses.fetch_add(1, Ordering::Relaxed) / OPERATIONS_PER_LEASE;
+            Key { name: Bytes::from(format!("{LEASE}{}:{age}", self.number)), usage: Usage::Lease }
+        })
+    }
+
     fn key(&self, random: &mut StdRng) -> Key {
         let place = random.random_range(0..KEYS_AT_A_TIME);
         let age = self.uses[place].fetch_add(1, Ordering::Relaxed) / OPERATIONS_PER_KEY;
         let name = format!("history:{}:{place}:{age}", self.number);
-        Key { name: Bytes::from(name), usage: Usage::ALL[(self.number + place + age) % Usage::ALL.len()] }
+        Key { name: Bytes::from(name), usage: Usage::BUSY[(self.number + place + age) % Usage::BUSY.len()] }
     }
 }
 
@@ -221,10 +265,12 @@ enum Usage {
     Counter,
     Lock,
     Anything,
+    Lease,
 }
 
 impl Usage {
-    const ALL: [Self; 4] = [Self::Register, Self::Counter, Self::Lock, Self::Anything];
+    /// Of keys that are used all the time.
+    const BUSY: [Self; 4] = [Self::Register, Self::Counter, Self::Lock, Self::Anything];
 
     /// The operations, as often as they shall come.
     const fn operations(self) -> &'static [Kind] {
@@ -233,6 +279,7 @@ impl Usage {
             Self::Register => &[Get, Get, Get, Get, Get, Set, Set, Set, Append, Append, SetPx, SetNx, PExpire, Del, GetDel],
             Self::Counter => &[Get, Get, Get, Get, Incr, Incr, Incr, Incr, Incr, Incr, SetNumber, Del, GetDel],
             Self::Lock => &[SetNx, SetNx, SetNx, SetPx, PExpire, Get, Get, Get, Del, GetDel],
+            Self::Lease => &[Get, Get, Get, Get, Get, Get, Get, Get, Get, Get, Get, Get, Get, Get, Get, SetNx, SetPx, PExpire],
             Self::Anything => &[Get, Get, Get, Set, SetPx, SetNx, SetNumber, Append, Incr, Incr, PExpire, Persist, Del, GetDel],
         }
     }
@@ -365,7 +412,8 @@ impl Worker {
             let command = self.command_of_several(&group);
             return Question::Several(group, command);
         }
-        let key = self.party.key(&mut self.random);
+        let lease = self.party.lease(self.now_ns());
+        let key = lease.unwrap_or_else(|| self.party.key(&mut self.random));
         let command = self.command(key.usage);
         Question::One(key.name, command)
     }

@@ -51,6 +51,8 @@ const UNDISTURBED: Duration = Duration::from_millis(1_000);
 /// How far expiry may be from a key's time to live: the leader's clock is trusted up to `clock-skew-max`, and while log time is ahead of
 /// it, it advances at half the rate.
 const EXPIRY_TOLERANCE: Duration = Duration::from_millis(1_500);
+/// Within this time a key expires in the sight of a client: several do on average.
+const EXPIRES_WITHIN: Duration = Duration::from_secs(60);
 
 /// A campaign to be.
 #[derive(Clone, Debug)]
@@ -184,6 +186,8 @@ fn play_episode(stage: &mut Stage, mode: Mode) -> Result<(), Missed> {
 fn judge(stage: &mut Stage, journal: &Journal, records: &[Record], report: &mut Report) {
     assert!(journal.strange.is_empty(), "replies that no client should see: {:?}", journal.strange);
     report.operations = journal.answers().count();
+    report.expiries = journal.expiries();
+    assert!(report.expiries > 0 || stage.origin.elapsed() < EXPIRES_WITHIN, "no key was seen to expire");
     stage.wait_healthy(PATIENCE);
     stage.note("the ledger is checked");
     let position = stage.members()[0];

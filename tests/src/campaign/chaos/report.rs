@@ -57,6 +57,8 @@ pub struct Report {
     pub operations: usize,
     /// Keys of the history.
     pub history_keys: usize,
+    /// Keys that were seen to expire.
+    pub expiries: u64,
     /// Commands that were certainly not executed, and sent again.
     pub retries: u64,
     /// Commands that may have been executed.
@@ -134,13 +136,14 @@ impl fmt::Display for Report {
             write!(out, "{:<28} {times:>6} {missed:>7} {retries:>8} {unknown:>8} {gap:>12} {recovery:>12}", mode.name())?;
             writeln!(out, "  {}", proofs.join(", "))?;
         }
-        let rows: [(&str, &dyn fmt::Display); 13] = [
+        let rows: [(&str, &dyn fmt::Display); 14] = [
             ("seed", &self.seed),
             ("length", &seconds(self.duration)),
             ("terms that began", &self.terms),
             ("Raft snapshots installed", &self.snapshots),
             ("operations with an answer", &self.operations),
             ("keys of the history", &self.history_keys),
+            ("keys seen to expire", &self.expiries),
             ("retries: not executed", &self.retries),
             ("outcome unknown", &self.unknown),
             ("connections not taken", &self.unreachable),
