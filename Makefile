@@ -12,7 +12,8 @@ CARGO_TARGET_DIR ?= $(REDRAFT_CACHE)/target
 export REDRAFT_CACHE CARGO_TARGET_DIR
 PYTHON := $(REDRAFT_CACHE)/venv/bin/python
 # Every call of cargo names the whole workspace: a part of it would have other features, and compile its dependencies again.
-TEST_RUNNER = $(if $(shell cargo nextest --version 2>/dev/null),cargo nextest run --locked --workspace,cargo test --locked --workspace --all-targets --no-fail-fast)
+# Tests with nodes run one at a time (`.config/nextest.toml`). cargo's own runner knows no groups, so there all tests do.
+TEST_RUNNER = $(if $(shell cargo nextest --version 2>/dev/null),cargo nextest run --locked --workspace,cargo test --locked --workspace --all-targets --no-fail-fast -- --test-threads=1)
 
 # Several checkouts may share the target directory, so each keeps its own name for the binary it built.
 define link_binary
