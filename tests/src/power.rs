@@ -161,6 +161,15 @@ impl TestDisk {
         fs::remove_dir_all(&beside).and_then(|()| fs::create_dir(&beside)).expect("a directory can be emptied");
     }
 
+    /// Whether a power cut now would leave what is in the directory under a name, with that name.
+    /// # Panics
+    /// There is nothing under it.
+    #[must_use]
+    pub fn has_durable_name(&self, name: &str) -> bool {
+        let notes = self.read_notes();
+        notes.directories.get(&id(&self.root)).and_then(|names| names.get(name)) == Some(&id(&self.root.join(name)))
+    }
+
     fn read_notes(&self) -> Notes {
         let text = fs::read_to_string(self.place.join("notes")).expect("the notes can be read");
         let mut notes = Notes::default();

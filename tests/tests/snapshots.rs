@@ -2,6 +2,7 @@
 
 use redraft_tests::client::{bulk, text};
 use redraft_tests::node::wait_status;
+use redraft_tests::power::Honesty;
 use redraft_tests::{Client, Cluster, Load, Value};
 
 /// A log that is truncated soon.
@@ -118,6 +119,15 @@ fn new_nodes_come_by_snapshot_under_load() {
     }
     let info = text(&cluster.client(1).must(&["INFO", "keyspace"]));
     assert_eq!(info, text(&cluster.client(2).must(&["INFO", "keyspace"])), "counters are part of a snapshot");
+}
+
+/// It is made anew at each start. A marker in the data tells of an installation before anything else does, and relies on it.
+#[test]
+fn the_directory_of_snapshots_has_a_durable_name_before_any_arrives() {
+    let mut cluster = Cluster::start_with_disks(1, &[], Honesty::Honest);
+    cluster[0].kill();
+    cluster.bring_back(0);
+    assert!(cluster.disk(0).has_durable_name("snapshots"), "a power cut in an installation would take the files and leave the marker");
 }
 
 /// Bytes of all files below a directory, which may change meanwhile.
