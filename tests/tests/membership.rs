@@ -207,6 +207,26 @@ fn leadership_is_transferred_without_an_error() {
     assert_eq!(totals.counter, totals.increments);
 }
 
+/// Its own table does not have that leader, which could alone bring it a newer one.
+#[test]
+fn a_member_that_was_cut_off_follows_a_leader_that_has_joined_since() {
+    let mut cluster = Cluster::start_with_network(3, &["--replication-factor", "5"]);
+    let behind = cluster.followers()[0];
+    let joiners = [(); 2].map(|()| cluster.add_spare());
+    cluster.network().isolate(behind);
+    joiners.iter().for_each(|joiner| cluster.start_node(*joiner));
+    let joined = wait_status(&cluster[joiners[0]], "both vote", |status| status.voters().len() == 5);
+    raft(&mut cluster.client(joiners[0]), &["RAFT", "TRANSFER", &joined.node_id.to_string()]);
+    cluster.client(joiners[0]).set("k", "v");
+    assert_eq!(cluster[behind].status().members.len(), 3, "it has heard of none of it");
+    // What was sent to it before is lost, or the former leader would tell it after all.
+    cluster.network().reset(behind);
+    cluster.network().heal();
+    wait_status(&cluster[behind], "it follows the new leader", |status| status.leader_id == joined.node_id && status.members.len() == 5);
+    cluster.wait_caught_up(behind);
+    assert_eq!(cluster.client(behind).get("k").as_deref(), Some(b"v".as_slice()));
+}
+
 #[test]
 fn an_old_copy_of_a_directory_is_not_let_in() {
     let mut cluster = Cluster::start(3);
