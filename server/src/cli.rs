@@ -70,7 +70,8 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Action, CliErro
 fn one_line(page: &str) -> String {
     let lines = page.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"));
     let lines: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
-    let text = lines.join("; ");
+    // A list stands on lines of its own.
+    let text = lines.join("; ").replace(":; ", ": ");
     text.strip_prefix("error: ").unwrap_or(&text).to_owned()
 }
 
@@ -98,6 +99,10 @@ fn cluster_action(matches: &ArgMatches) -> ClusterCommand {
         "status" => ClusterCommand::Status { dir },
         "stop" => ClusterCommand::Stop { dir },
         "restart" => ClusterCommand::Restart { dir },
+        "rejoin" => {
+            let node = *matches.get_one::<u16>("node").expect("clap requires it");
+            ClusterCommand::Rejoin { dir, node: node.into() }
+        }
         "health" => ClusterCommand::Health { dir },
         _ => unreachable!("clap knows no other subcommand"),
     }
@@ -159,6 +164,12 @@ fn cluster_command() -> Command {
     let foreground =
         Arg::new("foreground").long("foreground").action(ArgAction::SetTrue).help("Stay in the foreground; Ctrl-C stops all nodes");
     let json = Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print a JSON array with an object per node");
+    let node = Arg::new("node")
+        .long("node")
+        .value_name("N")
+        .required(true)
+        .value_parser(value_parser!(u16).range(1..=i64::from(NODES_MAX)))
+        .help("Number of the node, from 1, as in the name of its directory");
     Command::new("cluster")
         .about("Run and supervise several nodes on this machine")
         .after_help(
@@ -176,6 +187,16 @@ fn cluster_command() -> Command {
         .subcommand(Command::new("status").about("Show every node; exits with 1 if the cluster does not run").arg(dir()).arg(json))
         .subcommand(Command::new("stop").about("Stop all nodes and the supervisor").arg(dir()))
         .subcommand(Command::new("restart").about("Restart the nodes one at a time, each after the last has caught up").arg(dir()))
+        .subcommand(
+            Command::new("rejoin")
+                .about("Bring a node that stays down back as a new one: its data are set aside, and it gets those of the other nodes")
+                .after_help(
+                    "More than half of the other nodes must answer and have a leader. A node that answers is left alone; to make it a new one \
+                     all the same, remove it first: redis-cli -p PORT RAFT REMOVE ID.",
+                )
+                .arg(dir())
+                .arg(node),
+        )
         .subcommand(
             Command::new("health").about("Exit with 0 if all nodes are alive, one leads, and each answers a linearizable read").arg(dir()),
         )
@@ -222,6 +243,7 @@ mod tests {
         assert_eq!(cluster("redraft cluster status --json --dir /d"), ClusterCommand::StatusJson { dir: "/d".into() });
         assert_eq!(cluster("redraft cluster stop"), ClusterCommand::Stop { dir: dir.clone() });
         assert_eq!(cluster("redraft cluster restart"), ClusterCommand::Restart { dir: dir.clone() });
+        assert_eq!(cluster("redraft cluster rejoin --node 2 --dir /d"), ClusterCommand::Rejoin { dir: "/d".into(), node: 2 });
         assert_eq!(cluster("redraft cluster health"), ClusterCommand::Health { dir });
     }
 
@@ -241,6 +263,8 @@ mod tests {
             "redraft cluster start --base-port 70000",
             "invalid value '70000' for '--base-port <PORT>': 70000 is not in 1..=65535; try --help",
         );
+        check("redraft cluster rejoin --node 0", "invalid value '0' for '--node <N>': 0 is not in 1..=9; try --help");
+        check("redraft cluster rejoin", "the following required arguments were not provided: --node <N>; try --help");
         check("redraft cluster stop --json", "unexpected argument '--json' found; try --help");
     }
 

@@ -1,6 +1,6 @@
 //! `redraft cluster`: several nodes on this machine under one supervisor.
 //! `layout` says where everything is, `state` is the file that commands and supervisor share, `supervisor` starts and restarts the nodes,
-//! `start`, `stop`, `restart` and `status` are the commands, `probe` asks a node over RESP, `process` knows pids. Threads and blocking
+//! `start`, `stop`, `restart`, `rejoin` and `status` are the commands, `probe` asks a node over RESP, `process` knows pids. Threads and blocking
 //! calls throughout: nothing here is on a path of data.
 //! Invariant: whoever writes `cluster.json` or starts nodes holds the lock on `supervisor.lock`, so there is one supervisor per directory.
 //! A process is named by pid, start time and boot, never by pid alone, so that no signal goes to a stranger.
@@ -13,6 +13,7 @@ mod layout;
 mod log;
 mod probe;
 mod process;
+mod rejoin;
 mod restart;
 mod start;
 mod state;
@@ -67,6 +68,13 @@ pub enum ClusterCommand {
     Restart {
         /// Directory of the cluster.
         dir: PathBuf,
+    },
+    /// Bring a node that stays down back as a new one.
+    Rejoin {
+        /// Directory of the cluster.
+        dir: PathBuf,
+        /// Number of the node, from 1.
+        node: usize,
     },
     /// Check that everything is well.
     Health {
@@ -172,6 +180,7 @@ pub fn run(command: &ClusterCommand) -> Result<(), ClusterError> {
         ClusterCommand::StatusJson { dir } => status::show(dir, password, status::Form::Json, &mut out),
         ClusterCommand::Stop { dir } => stop::stop(dir, &mut out),
         ClusterCommand::Restart { dir } => restart::restart(dir, password, &mut out),
+        ClusterCommand::Rejoin { dir, node } => rejoin::rejoin(dir, *node, password, &mut out),
         ClusterCommand::Health { dir } => status::health(dir, password, &mut out),
     }
 }

@@ -378,8 +378,7 @@ impl Node {
         if !self.is_active() {
             return None;
         }
-        let mut client = self.try_client()?.with_patience(STATUS_PATIENCE);
-        ask_status(&mut client).ok()
+        status_at(self.listen)
     }
 
     /// What the node says of its group.
@@ -398,6 +397,11 @@ impl Drop for Node {
             eprintln!("---- end of the log of {} ({})\n{}", self.dir.display(), self.listen, self.log_tail());
         }
     }
+}
+
+/// What a node says of its group; `None` if it does not answer.
+pub(crate) fn status_at(listen: SocketAddr) -> Option<RaftStatus> {
+    ask_status(&mut Client::connect(listen).ok()?.with_patience(STATUS_PATIENCE)).ok()
 }
 
 fn ask_status(client: &mut Client) -> Result<RaftStatus, ClientError> {

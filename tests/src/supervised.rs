@@ -10,6 +10,7 @@ use rustix::process::Signal;
 use crate::address::reserve_base_port;
 use crate::client::Client;
 use crate::dir::TestDir;
+use crate::node::{RaftStatus, status_at};
 use crate::process::{Finished, is_running, run_redraft, send_signal};
 use crate::wait::{PATIENCE, eventually};
 
@@ -106,6 +107,12 @@ impl Supervised {
         assert_eq!(finished.code, Some(0), "cluster status: {}", finished.output);
         let rows: serde_json::Value = serde_json::from_str(&finished.output).expect("status is JSON");
         rows.as_array().expect("an array").iter().map(parse_row).collect()
+    }
+
+    /// What a node says of its group; `None` if it does not answer.
+    #[must_use]
+    pub fn raft_status(&self, position: usize) -> Option<RaftStatus> {
+        status_at(self.addresses()[position])
     }
 
     /// Waits until one node leads and two follow.

@@ -76,6 +76,43 @@ fn a_wiped_node_joins_again_by_itself() {
 }
 
 #[test]
+fn a_node_that_stays_down_is_brought_back_by_one_command() {
+    let cluster = Supervised::start();
+    let rows = cluster.wait_whole();
+    let (position, row) = rows.iter().enumerate().find(|(_, row)| row.role == "follower").expect("a follower");
+    let (pid, former) = (row.pid.expect("it runs"), row.node_id.expect("it is a member"));
+    let (node, other) = ((position + 1).to_string(), (position + 1) % 3);
+    cluster.client(position).set("k", "v");
+    let early = cluster.command(&["rejoin", "--node", &node]);
+    assert_eq!(early.code, Some(1), "{}", early.output);
+    assert!(early.output.contains("is alive") && early.output.contains(&format!("RAFT REMOVE {former}")), "{}", early.output);
+
+    std::fs::write(cluster.node_dir(position).join("damaged"), "a bad checksum\n").expect("the directory can be written");
+    send_signal(pid, Signal::KILL);
+    eventually("the node stays down", || (cluster.status()[position].role == "stopped").then_some(()));
+    let status = cluster.command(&["status"]).output;
+    let advice = status.lines().last().unwrap_or_default();
+    assert!(advice.contains(&format!("cluster rejoin --node {node} --dir {}", cluster.dir().display())), "{status}");
+    cluster.client(other).set("meanwhile", "v");
+
+    let rejoin = cluster.command(&["rejoin", "--node", &node]);
+    assert_eq!(rejoin.code, Some(0), "{}", rejoin.output);
+    let back = eventually("the new node votes, and the former one is gone", || {
+        let back = cluster.status()[position].node_id.filter(|id| *id != former)?;
+        let status = cluster.raft_status(other)?;
+        (status.members.len() == 3 && status.voters().len() == 3 && status.voters().contains(&back)).then_some(back)
+    });
+    for key in ["k", "meanwhile"] {
+        assert_eq!(cluster.client(position).must(&["GET", key]), bulk("v"));
+    }
+    // It is supervised as ever, and stays who it is.
+    let pid = cluster.wait_whole()[position].pid.expect("it runs");
+    send_signal(pid, Signal::KILL);
+    wait_back(&cluster, position, pid);
+    assert_eq!(cluster.wait_whole()[position].node_id, Some(back));
+}
+
+#[test]
 fn a_restart_node_by_node_is_seen_by_nobody() {
     let cluster = Supervised::start();
     let before: Vec<_> = cluster.wait_whole().iter().map(|row| row.pid).collect();
@@ -111,11 +148,15 @@ fn commands_without_a_cluster_say_so() {
     cluster.command(&["stop"]);
     let empty = redraft_tests::dir::TestDir::new();
     let dir = empty.join("none").display().to_string();
-    for command in ["status", "stop", "restart", "health"] {
-        let finished = redraft_tests::process::run_redraft(&["cluster", command, "--dir", &dir], Duration::from_secs(30));
-        assert_eq!(finished.code, Some(1), "{command}: {}", finished.output);
-        assert!(finished.output.contains("there is no cluster in"), "{command}: {}", finished.output);
+    for command in [&["status"][..], &["stop"], &["restart"], &["rejoin", "--node", "1"], &["health"]] {
+        let line: Vec<&str> = ["cluster"].into_iter().chain(command.iter().copied()).chain(["--dir", &dir]).collect();
+        let finished = redraft_tests::process::run_redraft(&line, Duration::from_secs(30));
+        assert_eq!(finished.code, Some(1), "{command:?}: {}", finished.output);
+        assert!(finished.output.contains("there is no cluster in"), "{command:?}: {}", finished.output);
     }
+    let rejoin = cluster.command(&["rejoin", "--node", "1"]);
+    assert_eq!(rejoin.code, Some(1), "{}", rejoin.output);
+    assert!(rejoin.output.contains("is not running"), "{}", rejoin.output);
     let other = cluster.command(&["start", "--nodes", "5"]);
     assert_eq!(other.code, Some(1), "{}", other.output);
     assert!(other.output.contains("--nodes"), "{}", other.output);

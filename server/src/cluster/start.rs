@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::layout::{BASE_PORT, Layout, NODES};
 use super::probe::ProbeError;
 use super::state::{ClusterLock, ClusterState};
-use super::{ClusterError, Password, StartOptions, log, probe, status, supervisor};
+use super::{ClusterError, Password, StartOptions, log, probe, rejoin, status, supervisor};
 use crate::config::Secret;
 
 /// How long a cluster may take until it serves.
@@ -145,6 +145,7 @@ fn wait_until_it_serves(
         if identified && waiting.len() == given_up && given_up < reports.len() {
             for report in waiting {
                 writeln!(out, "warning: node {} stays down: {}", report.node, report.trouble().unwrap_or_default())?;
+                writeln!(out, "{}", rejoin::advice(layout, report.node))?;
             }
             return Ok(());
         }
@@ -206,17 +207,21 @@ fn announce(layout: &Layout, out: &mut dyn Write) -> Result<(), ClusterError> {
         writeln!(out, "  node {node}  {}", layout.listen(node))?;
     }
     writeln!(out, "connect with  redis-cli -p {}", layout.listen(1).port())?;
-    // As this program was called, so that the lines can be used as they stand.
-    let program = std::env::args_os().next().map_or_else(|| PathBuf::from("redraft"), PathBuf::from);
+    let program = this_program();
     for (purpose, command) in [("look at it  ", "status"), ("stop it     ", "stop")] {
-        writeln!(out, "{purpose}  {} cluster {command} --dir {}", shell_word(&program), shell_word(layout.dir()))?;
+        writeln!(out, "{purpose}  {program} cluster {command} --dir {}", shell_word(layout.dir()))?;
     }
     out.flush()?;
     Ok(())
 }
 
+/// This program as it was called, so that a line with it can be used as it stands.
+pub(super) fn this_program() -> String {
+    shell_word(&std::env::args_os().next().map_or_else(|| PathBuf::from("redraft"), PathBuf::from))
+}
+
 /// A path as a shell takes it.
-fn shell_word(path: &Path) -> String {
+pub(super) fn shell_word(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
     if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }

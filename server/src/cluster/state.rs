@@ -39,6 +39,9 @@ pub(super) struct NodeState {
     pub(super) process: Option<ProcessMark>,
     /// Why the node is not started again.
     pub(super) given_up: Option<String>,
+    /// How often the node was started to come back as a new one.
+    #[serde(default)]
+    pub(super) rejoins: u64,
 }
 
 impl ClusterState {
@@ -159,6 +162,7 @@ mod tests {
         state.supervisor = ProcessMark::of_this_process();
         state.nodes[1].process = ProcessMark::of_this_process();
         state.nodes[2].given_up = Some("removed".to_owned());
+        state.nodes[2].rejoins = 2;
         ClusterLock::take(dir.path()).expect("free").write(&state).expect("writable");
         let read = ClusterState::read(dir.path()).expect("readable").expect("written");
         assert_eq!(read, state);
@@ -178,6 +182,7 @@ mod tests {
         check("{\"version\": 1}", "missing field");
         let valid = serde_json::to_string(&ClusterState::new(7001, 3)).expect("JSON");
         assert!(ClusterState::parse(&valid).is_ok());
+        assert!(ClusterState::parse(&valid.replace(",\"rejoins\":0", "")).is_ok(), "the file of an earlier version");
         check(&valid.replace("7001", "0"), "base port 0");
         check(&valid.replace("7001", "70000"), "70000");
         check(&valid.replace("\"cluster_id\"", "\"cluster\""), "unknown field");

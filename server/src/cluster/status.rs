@@ -12,7 +12,7 @@ use super::layout::Layout;
 use super::probe::{self, ProbeError, RaftInfo};
 use super::process::ProcessMark;
 use super::state::ClusterState;
-use super::{ClusterError, Password};
+use super::{ClusterError, Password, rejoin};
 
 /// How long a node may take to say what it is.
 pub(super) const INFO_PATIENCE: Duration = Duration::from_secs(1);
@@ -83,6 +83,23 @@ impl NodeReport {
         }
     }
 
+    /// Port for clients.
+    pub(super) fn listen_port(&self) -> u16 {
+        self.listen.port()
+    }
+
+    /// A node as it was found, at its places.
+    pub(super) fn found(
+        layout: &Layout,
+        node: usize,
+        process: Option<ProcessMark>,
+        given_up: Option<String>,
+        info: Result<RaftInfo, ProbeError>,
+    ) -> Self {
+        let [listen, peer, admin] = [layout.listen(node), layout.peer(node), layout.admin(node)];
+        Self { node, process, given_up, info, listen, peer, admin }
+    }
+
     fn json_row(&self) -> JsonRow {
         let info = self.info.as_ref().ok();
         JsonRow {
@@ -111,15 +128,7 @@ fn look_at(state: &ClusterState, layout: &Layout, password: Password<'_>, node: 
     let recorded = &state.nodes[node - 1];
     let process = recorded.process.clone().filter(ProcessMark::is_alive);
     let info = if process.is_some() { probe::raft_info(layout.listen(node), password, INFO_PATIENCE) } else { Err(no_process()) };
-    NodeReport {
-        node,
-        process,
-        given_up: recorded.given_up.clone(),
-        info,
-        listen: layout.listen(node),
-        peer: layout.peer(node),
-        admin: layout.admin(node),
-    }
+    NodeReport::found(layout, node, process, recorded.given_up.clone(), info)
 }
 
 /// What a node without a process would answer.
@@ -140,13 +149,19 @@ pub(super) fn read_running(dir: &Path) -> Result<ClusterState, ClusterError> {
 /// The cluster does not run.
 pub(super) fn show(dir: &Path, password: Password<'_>, form: Form, out: &mut dyn Write) -> Result<(), ClusterError> {
     let state = read_running(dir)?;
-    let reports = look(&state, &state.layout(dir)?, password);
+    let layout = state.layout(dir)?;
+    let reports = look(&state, &layout, password);
     match form {
         Form::Json => {
             let rows: Vec<JsonRow> = reports.iter().map(NodeReport::json_row).collect();
             writeln!(out, "{}", serde_json::to_string(&rows).expect("numbers and texts always become JSON"))?;
         }
-        Form::Table => out.write_all(table(&reports).as_bytes())?,
+        Form::Table => {
+            out.write_all(table(&reports).as_bytes())?;
+            for report in reports.iter().filter(|report| report.given_up.is_some()) {
+                writeln!(out, "{}", rejoin::advice(&layout, report.node))?;
+            }
+        }
     }
     Ok(())
 }
@@ -217,8 +232,7 @@ mod tests {
 
     fn report(node: usize, process: Option<ProcessMark>, given_up: Option<&str>, info: Result<RaftInfo, ProbeError>) -> NodeReport {
         let layout = Layout::new(Path::new("/c"), 7001, 3).expect("fits");
-        let [listen, peer, admin] = [layout.listen(node), layout.peer(node), layout.admin(node)];
-        NodeReport { node, process, given_up: given_up.map(str::to_owned), info, listen, peer, admin }
+        NodeReport::found(&layout, node, process, given_up.map(str::to_owned), info)
     }
 
     fn leader() -> RaftInfo {

@@ -1,7 +1,8 @@
 //! The supervisor: starts the nodes, brings back those that end, and stops them all when told to.
 //! One loop owns everything; threads that wait for a process, for signals, or for the cluster's id send it events. A node that ends is
 //! started again at once; one that ends again and again right after its start is tried less and less often. A node that exits with
-//! `EXIT_DO_NOT_RESTART` stays down. Nodes have process groups of their own, so that Ctrl-C reaches the supervisor alone.
+//! `EXIT_DO_NOT_RESTART` stays down until `cluster rejoin` asks for it as a new node. Nodes have process groups of their own, so that Ctrl-C
+//! reaches the supervisor alone.
 //! Invariant: a node is told to form a cluster only while no cluster id is recorded; afterwards an empty directory can only join.
 
 use std::net::TcpListener;
@@ -18,7 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::layout::Layout;
 use super::process::{ProcessMark, terminate};
 use super::state::{ClusterLock, ClusterState};
-use super::{ClusterError, STOP_PATIENCE, log, probe};
+use super::{ClusterError, STOP_PATIENCE, log, probe, rejoin};
 use crate::cli::{EXIT_BAD_FLAG, EXIT_DO_NOT_RESTART, EXIT_USAGE};
 use crate::config::Secret;
 
@@ -33,6 +34,8 @@ const IDENTITY_INTERVAL: Duration = Duration::from_millis(200);
 const IDENTITY_PATIENCE: Duration = Duration::from_secs(1);
 /// How long to wait before the state is written again when the disk did not take it.
 const RECORD_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the loop looks whether a node shall come back as a new one.
+const REQUEST_INTERVAL: Duration = Duration::from_millis(500);
 /// A second signal to stop is meant as one when it comes this long after the first: terminals and make may send one twice.
 const SECOND_STOP: Duration = Duration::from_secs(1);
 /// Events that may wait for the loop; it is never busy for long.
@@ -61,6 +64,8 @@ struct Slot {
     ended_at_once: usize,
     /// Length of the node's log when the present process was started.
     log_bytes: u64,
+    /// Whether the next start is that of a new node.
+    rejoins: bool,
 }
 
 /// Whether the supervisor goes on.
@@ -120,24 +125,24 @@ impl Supervisor {
             self.slots[node - 1].due = Some(now);
             self.state.nodes[node - 1].given_up = None;
         }
+        rejoin::withdraw_all(&self.layout)?;
         if self.state.cluster_id.is_none() {
             watch_for_identity(self.layout.clone(), password, self.sender.clone())?;
         }
         // Once nodes run, a disk that takes no writes is no reason to stop them; before, it is one not to start.
         self.record()?;
         loop {
+            self.take_requests();
             self.start_due_nodes()?;
             let unrecorded =
                 self.record().inspect_err(|error| tracing::error!(%error, "cannot record the cluster's state; trying again")).is_err();
             let retry = unrecorded.then(|| Instant::now() + RECORD_INTERVAL);
             let due = self.slots.iter().filter_map(|slot| slot.due).chain(retry).min();
-            let event = match due {
-                Some(due) => match self.events.recv_timeout(due.saturating_duration_since(Instant::now())) {
-                    Ok(event) => event,
-                    Err(RecvTimeoutError::Timeout) => continue,
-                    Err(RecvTimeoutError::Disconnected) => unreachable!("the supervisor holds a sender"),
-                },
-                None => self.events.recv().expect("the supervisor holds a sender"),
+            let wait = due.map_or(REQUEST_INTERVAL, |due| due.saturating_duration_since(Instant::now()).min(REQUEST_INTERVAL));
+            let event = match self.events.recv_timeout(wait) {
+                Ok(event) => event,
+                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Disconnected) => unreachable!("the supervisor holds a sender"),
             };
             if self.handle(event)? == Next::Stop {
                 return Ok(());
@@ -155,6 +160,22 @@ impl Supervisor {
             Event::Stop => return Ok(Next::Stop),
         }
         Ok(Next::Continue)
+    }
+
+    /// Has the nodes for which `cluster rejoin` asks started as new ones. What may be left of such a node is killed: it does not answer, and
+    /// its data are set aside.
+    fn take_requests(&mut self) {
+        for node in self.layout.nodes().filter(|node| rejoin::take_request(&self.layout, *node)).collect::<Vec<_>>() {
+            tracing::info!(node, "the node shall come back as a new one");
+            let slot = &mut self.slots[node - 1];
+            slot.rejoins = true;
+            slot.ended_at_once = 0;
+            match &self.state.nodes[node - 1].process {
+                // Its end is told by an event, and then it is due.
+                Some(process) => process.signal(Signal::KILL),
+                None => slot.due = Some(Instant::now()),
+            }
+        }
     }
 
     fn start_due_nodes(&mut self) -> Result<(), ClusterError> {
@@ -187,11 +208,19 @@ impl Supervisor {
         // The supervisor alone says what the nodes belong to.
         command.env_remove("REDRAFT_CLUSTER_ID");
         command.stdin(Stdio::null()).stdout(log.try_clone().map_err(failed)?).stderr(log).process_group(0);
+        let slot = &mut self.slots[node - 1];
+        if slot.rejoins {
+            command.arg("--rejoin");
+        }
         let child = command.spawn().map_err(failed)?;
         let pid = child.id();
+        let state = &mut self.state.nodes[node - 1];
         // Nobody waits for the child yet, so its pid is still its own.
-        self.state.nodes[node - 1].process = ProcessMark::of(pid);
-        let slot = &mut self.slots[node - 1];
+        state.process = ProcessMark::of(pid);
+        if std::mem::take(&mut slot.rejoins) {
+            state.rejoins += 1;
+            state.given_up = None;
+        }
         slot.running_since = Some(Instant::now());
         slot.due = None;
         slot.starts += 1;
@@ -211,6 +240,10 @@ impl Supervisor {
             (None, Some(signal)) => format!("signal {signal}"),
             (None, None) => status.to_string(),
         };
+        if slot.rejoins {
+            slot.due = Some(Instant::now());
+            return Ok(());
+        }
         if status.code() == Some(i32::from(EXIT_DO_NOT_RESTART)) {
             let reason = words.unwrap_or(ending);
             tracing::error!(node, reason, "the node must not be started again and stays down");
@@ -460,6 +493,29 @@ mod tests {
         let state = stage.wait_until("the node is given up", |state| state.nodes[0].given_up.is_some());
         assert_eq!(state.nodes[0].given_up.as_deref(), Some("this node was removed"));
         stage.end().0.expect("the other node is no reason to fail");
+    }
+
+    #[test]
+    fn a_node_comes_back_as_a_new_one_when_asked_and_once() {
+        let stays_down = "case \"$*\" in *--rejoin*) echo x >>\"${2#--data-dir=}/rejoins\"; exec sleep 600;; *) exit 3;; esac";
+        let stage = Stage::start([stays_down, "exec sleep 600"]);
+        stage.wait_until("the node is given up", |state| state.nodes[0].given_up.is_some());
+        let request = |node: usize| std::fs::write(stage.dir.path().join(format!("rejoin-{node}")), "").expect("writable");
+        request(1);
+        let state = stage.wait_until("the node is back", |state| state.nodes[0].rejoins == 1);
+        assert_eq!((&state.nodes[0].given_up, state.running_nodes().len()), (&None, 2));
+        assert!(!stage.dir.path().join("rejoin-1").exists(), "the request is for one start");
+        // From then on it is started as ever.
+        state.nodes[0].process.as_ref().expect("it runs").signal(Signal::KILL);
+        stage.wait_until("the node is given up again", |state| state.nodes[0].given_up.is_some());
+        assert_eq!(std::fs::read(stage.dir.path().join("node-1/rejoins")).expect("written").len(), 2);
+        // A process that does nothing any more is ended first.
+        let hung = state.nodes[1].process.clone().expect("it runs");
+        hung.signal(Signal::STOP);
+        request(2);
+        let state = stage.wait_until("the other node is new", |state| state.nodes[1].rejoins == 1);
+        assert!(!hung.is_alive() && state.nodes[1].process.as_ref().is_some_and(ProcessMark::is_alive));
+        stage.end().0.expect("stopped as told");
     }
 
     #[test]
