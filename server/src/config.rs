@@ -174,7 +174,7 @@ pub struct Config {
     pub join: Vec<Address>,
     /// 40 lower-case hex digits of the cluster that the node must belong to.
     pub cluster_id: Option<String>,
-    /// Whether a removed node's data is set aside so that it joins as a new one; for this start.
+    /// Whether the node's data is set aside so that it joins as a new one; for this start. It founds nothing then.
     pub rejoin: bool,
     /// Where clients connect.
     pub listen: Address,
@@ -333,17 +333,15 @@ fn check_relations(settings: &Settings) -> Result<(), ConfigError> {
     if election < 3 * heartbeat {
         return wrong("election-timeout", format!("'{election}' is less than three times the heartbeat-interval of {heartbeat} ms"));
     }
-    if settings.flag("rejoin") && settings.addresses("join").is_empty() {
-        return wrong("rejoin", "there is no cluster to come back to: give join".to_owned());
-    }
-    let alone = settings.flag("bootstrap");
+    // Who comes back founds nothing, so what the node was founded with may stand beside it.
+    let alone = settings.flag("bootstrap") && !settings.flag("rejoin");
     if alone && !settings.addresses("join").is_empty() {
         return wrong("bootstrap", "a node cannot form a cluster of its own and join another: give bootstrap or join".to_owned());
     }
     if alone && settings.number("bootstrap-expect") != 0 {
         return wrong("bootstrap", "a node cannot form a cluster alone and with others: give bootstrap or bootstrap-expect".to_owned());
     }
-    if settings.number("bootstrap-expect") != 0 && settings.addresses("join").is_empty() {
+    if settings.number("bootstrap-expect") != 0 && settings.addresses("join").is_empty() && !settings.flag("rejoin") {
         return wrong("bootstrap-expect", "needs join with the peer addresses of all nodes".to_owned());
     }
     for [listen, advertise] in [["listen", "advertise"], ["peer-listen", "advertise-peer"], ["admin-listen", "advertise-admin"]] {

@@ -1,6 +1,7 @@
 //! redraft: a Redis server that can be used as a database of record.
 //! Dependencies inside point one way: `net` -> `node` -> `command` -> `keyspace`. `server` puts the parts together, `formation` finds
-//! the cluster of an empty node, `cli` is what a person types, `cluster` supervises nodes on one machine.
+//! the cluster of an empty node, `rejoin` empties one that comes back as a new node, `cli` is what a person types, `cluster` supervises
+//! nodes on one machine.
 
 pub mod cli;
 pub mod cluster;
@@ -13,4 +14,5 @@ pub mod keyspace;
 pub mod metrics;
 pub mod net;
 pub mod node;
+mod rejoin;
 pub mod server;

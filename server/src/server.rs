@@ -1,8 +1,6 @@
 //! The server as a whole: opens the data directory, finds the node's cluster, starts the node and its listeners, and stops them in order.
 //! Stopping (SIGTERM, SIGINT): hand leadership over, stop reading from clients, answer what was read, then end.
 
-use std::fs;
-use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -26,7 +24,8 @@ use crate::node::core::{Addresses, AdminRequest, GROUP, JoinAnswer, LEVEL, Lane,
 use crate::node::exit;
 use crate::node::shell::{self, Event, Events, Network, StartError};
 use crate::node::storage::{self, SnapshotFiles, Storage, StorageError, StorageOptions, snapshot_message};
-use crate::node::{FENCE, NodeHandle, PeerRecord, Role};
+use crate::node::{NodeHandle, PeerRecord, Role};
+use crate::rejoin;
 
 /// Most threads of the network.
 const NETWORK_THREADS_MAX: usize = 16;
@@ -112,7 +111,7 @@ pub fn run(config: Config) -> Result<(), ServerError> {
         .enable_all()
         .build()
         .map_err(cannot_start)?;
-    runtime.block_on(serve(Arc::new(config)))
+    runtime.block_on(serve(config))
 }
 
 /// Half of the processors serve the network; apply, log and core have threads of their own, and on two processors a second network thread
@@ -122,7 +121,7 @@ fn network_threads() -> usize {
     (processors / 2).clamp(1, NETWORK_THREADS_MAX)
 }
 
-async fn serve(config: Arc<Config>) -> Result<(), ServerError> {
+async fn serve(config: Config) -> Result<(), ServerError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(cannot_start)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot_start)?;
     let stop_signal = async move {
@@ -131,14 +130,14 @@ async fn serve(config: Arc<Config>) -> Result<(), ServerError> {
             _ = interrupt.recv() => {}
         }
     };
-    let data_dir = config.data_dir.clone();
-    let started = start(Arc::clone(&config));
+    let (data_dir, listen) = (config.data_dir.clone(), config.listen.clone());
+    let started = start(config);
     tokio::pin!(stop_signal);
     let Running { node, clients, stop, _admin_port } = tokio::select! {
         running = started => running?,
         () = &mut stop_signal => return Ok(()),
     };
-    tracing::info!(listen = %config.listen, node_id = node.status().node_id, "ready");
+    tracing::info!(%listen, node_id = node.status().node_id, "ready");
     let mut clients = tokio::spawn(clients.serve());
     tokio::select! {
         () = &mut stop_signal => {}
@@ -167,7 +166,7 @@ struct Running {
     _admin_port: TcpSocket,
 }
 
-async fn start(config: Arc<Config>) -> Result<Running, ServerError> {
+async fn start(config: Config) -> Result<Running, ServerError> {
     // Whatever may be somebody else's is taken before anything is changed.
     let client_port = client::reserve(&config.listen.to_string()).await?;
     let admin_port = client::reserve(&config.admin_listen.to_string()).await?;
@@ -179,9 +178,8 @@ async fn start(config: Arc<Config>) -> Result<Running, ServerError> {
     let peer_server = PeerServer::bind(&peer_listen, options.clone(), gate.clone(), peer_events.clone())
         .await
         .map_err(|source| client::ListenError { address: peer_listen.clone(), source })?;
-    if config.rejoin {
-        set_aside(&config.data_dir)?;
-    }
+    let prepared = tokio::task::spawn_blocking(move || rejoin::prepare(config));
+    let config = Arc::new(prepared.await.map_err(cannot_start)?.map_err(cannot_start)?);
     let sizes = StorageOptions { block_cache_bytes: config.block_cache_bytes, memtable_bytes: config.memtable_bytes };
     let data_dir = config.data_dir.clone();
     let ballast = Ballast::new(&data_dir);
@@ -208,6 +206,7 @@ async fn start(config: Arc<Config>) -> Result<Running, ServerError> {
         // A founder that never got the form could be the one missing for a quorum; handing it on again costs one call each.
         tokio::spawn(formation::spread_form(client.clone(), gate.clone(), storage.identity().incarnation, form));
     }
+    rejoin::finish(&config.data_dir).map_err(cannot_start)?;
     let own = storage.identity().clone();
     if let Some(wanted) = config.cluster_id.as_ref().filter(|wanted| **wanted != own.cluster_id) {
         let dir = config.data_dir.display();
@@ -239,23 +238,6 @@ async fn start(config: Arc<Config>) -> Result<Running, ServerError> {
     tokio::spawn(announce(node.clone(), peers, present));
     let clients = ClientServer::listen(client_port, config, node.clone(), metrics, stopped)?;
     Ok(Running { node, clients, stop, _admin_port: admin_port })
-}
-
-/// A node that comes back as a new one keeps nothing, but its old data stay until somebody deletes them.
-fn set_aside(data_dir: &Path) -> Result<(), ServerError> {
-    let used = |error: std::io::Error| cannot_start(format!("cannot set aside the data in {}: {error}", data_dir.display()));
-    let parts: Vec<_> = ["log", "data", "high-water", "snapshots", FENCE].into_iter().filter(|part| data_dir.join(part).exists()).collect();
-    if parts.is_empty() {
-        return Ok(());
-    }
-    let place = (1..).map(|number| data_dir.join(format!("set-aside-{number}"))).find(|place| !place.exists());
-    let place = place.expect("there are enough numbers");
-    fs::create_dir_all(&place).map_err(used)?;
-    for part in parts {
-        fs::rename(data_dir.join(part), place.join(part)).map_err(used)?;
-    }
-    tracing::warn!(place = %place.display(), "the former data were set aside; this node joins as a new one");
-    Ok(())
 }
 
 /// Finds or founds a cluster for a node without an identity, and stores what it becomes.
@@ -314,7 +296,7 @@ async fn pump(mut received: mpsc::Receiver<PeerEvent>, events: Events, node: Nod
                 events.send(Event::SnapshotReceived(Box::new((message, files)))).await;
             }
             PeerEvent::RemovedFromCluster { by } => {
-                exit::stop_process(&format!("node {by} says that this node was removed from the cluster; --rejoin makes it a new one"));
+                exit::stop_process(&format!("node {by} says that this node was removed from the cluster; {}", exit::REJOIN));
             }
             PeerEvent::Disowned { by, why } => {
                 // Nor will any later start: others may not have heard of the process that spoke for this directory since.

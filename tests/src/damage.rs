@@ -92,7 +92,7 @@ impl fmt::Display for Kind {
 }
 
 /// The files of a stopped node, by their kind, each kind's in the order of their names. What `--rejoin` set aside is nobody's any more and
-/// is left out.
+/// is left out, as is its note of whom to join.
 /// # Panics
 /// A file is of no known kind: this table and the expectations of the tests have to be completed.
 #[must_use]
@@ -110,6 +110,7 @@ pub fn kinds(dir: &Path) -> BTreeMap<Kind, Vec<PathBuf>> {
             "high-water" => add(path, Some(Kind::HighWater)),
             "ballast" => add(path, Some(Kind::Ballast)),
             "damaged" => add(path, Some(Kind::Fence)),
+            "rejoining" | "rejoining.part" => {}
             other if other.starts_with("set-aside-") => {}
             _ => add(path, None),
         }

@@ -10,7 +10,8 @@ use rand::{RngExt, SeedableRng};
 use redraft_tests::campaign::damage::{Plan, copy, run};
 use redraft_tests::client::bulk;
 use redraft_tests::damage::{Damage, Database, Kind, Part, apply, kinds};
-use redraft_tests::node::{wait_readable, wait_status};
+use redraft_tests::dir::TestDir;
+use redraft_tests::node::{RaftStatus, wait_readable, wait_status};
 use redraft_tests::{Client, Cluster, Load, LoadPlan, Node, Shape, Value, eventually};
 
 /// Exit code of a node that must not be started again.
@@ -157,6 +158,63 @@ fn a_damaged_node_of_three_comes_back_as_a_new_one() {
     cluster[damaged].remove_flag("--rejoin");
     cluster.bring_back(damaged);
     assert_eq!(cluster.client(damaged).must(&["EXISTS", "load:0:0"]), Value::Integer(1));
+}
+
+#[test]
+fn the_founder_of_a_cluster_comes_back_with_one_flag_more() {
+    let dir = TestDir::new();
+    let mut founder = Node::alone(&[]);
+    let join = founder.peer_address().to_string();
+    let mut others = ["node-2", "node-3"].map(|name| Node::new(dir.join(name), &["--join", &join]));
+    for other in &mut others {
+        other.start();
+        other.wait_ready();
+    }
+    let three_vote = |status: &RaftStatus| status.members.len() == 3 && status.voters().len() == 3;
+    let before = wait_status(&founder, "all vote", three_vote).node_id;
+    others[0].client().set("k", "v");
+    founder.kill();
+    let log = last_log(&founder);
+    cut(&log, length(&log) / 2);
+    check_refuses_to_start(&mut founder, "--rejoin");
+    // It is still told to found a cluster, and nobody says where the others are; its data do.
+    founder.add_flags(&["--rejoin"]);
+    founder.start();
+    founder.wait_ready();
+    wait_status(&founder, "it votes again", |status| status.node_id != before && three_vote(status) && !status.voters().contains(&before));
+    assert_eq!(founder.client().get("k").as_deref(), Some(b"v".as_slice()));
+    founder.stop();
+    founder.remove_flag("--rejoin");
+    founder.start();
+    founder.wait_ready();
+    wait_status(&founder, "it is a member as any other", three_vote);
+    assert_eq!(founder.client().get("k").as_deref(), Some(b"v".as_slice()));
+}
+
+#[test]
+fn who_is_stopped_while_it_comes_back_founds_nothing() {
+    let dir = TestDir::new();
+    let mut founder = Node::alone(&[]);
+    let join = founder.peer_address().to_string();
+    let mut other = Node::new(dir.join("node-2"), &["--join", &join]);
+    other.start();
+    other.wait_ready();
+    wait_status(&founder, "both are members", |status| status.members.len() == 2);
+    other.kill();
+    founder.kill();
+    // Nobody is there to take it in.
+    founder.add_flags(&["--rejoin"]);
+    founder.start();
+    let looks_for_others = format!("no answer from join address {}", other.peer_address());
+    eventually("it looks for the others", || founder.log().contains(&looks_for_others).then_some(()));
+    founder.kill();
+    founder.remove_flag("--rejoin");
+    let said_before = founder.log().len();
+    founder.start();
+    eventually("it does so again", || founder.log()[said_before..].contains(&looks_for_others).then_some(()));
+    assert!(!founder.log()[said_before..].contains("founding a cluster"), "it is told to found one, and has no data");
+    let aside = founder.dir().join("set-aside-1").join("data");
+    assert!(aside.exists(), "{} is gone", aside.display());
 }
 
 /// So little memory that most of the data is in files, and a log that is truncated.

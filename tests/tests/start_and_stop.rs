@@ -41,7 +41,6 @@ fn bad_options_are_refused_in_one_line() {
     check_refused(&["server", "--peer-listen", "0.0.0.0:16379"], 1, &["peer-listen"]);
     check_refused(&["server", "--config", "/no/such/file.toml"], 1, &["/no/such/file.toml"]);
     check_refused(&["server", "--bootstrap", "--join", "127.0.0.1:1"], 1, &["bootstrap", "join"]);
-    check_refused(&["server", "--rejoin"], 1, &["rejoin", "join"]);
 }
 
 #[test]
@@ -63,12 +62,25 @@ fn a_second_process_on_a_directory_is_refused() {
     let line = line_with(&node, &addresses);
     let dir = node.dir().display().to_string();
     let join = reserve().to_string();
-    for more in [&[][..], &["--rejoin", "--join", &join]] {
-        let line: Vec<&str> =
-            line.iter().map(String::as_str).filter(|arg| more.is_empty() || *arg != "--bootstrap").chain(more.iter().copied()).collect();
+    for more in [&[][..], &["--rejoin"], &["--rejoin", "--join", &join]] {
+        let line: Vec<&str> = line.iter().map(String::as_str).chain(more.iter().copied()).collect();
         check_refused(&line, 1, &[&dir, "another process"]);
         node.client().set("k", "the first one goes on");
     }
+}
+
+#[test]
+fn a_node_that_knows_nobody_to_join_keeps_its_data() {
+    let mut node = Node::alone(&[]);
+    node.client().set("k", "v");
+    node.stop();
+    let mut line = node.command_line();
+    line.push("--rejoin".to_owned());
+    let line: Vec<&str> = line.iter().map(String::as_str).collect();
+    check_refused(&line, 1, &["--rejoin", "add --join HOST:PEERPORT"]);
+    node.start();
+    node.wait_ready();
+    assert_eq!(node.client().get("k").as_deref(), Some(b"v".as_slice()));
 }
 
 #[test]

@@ -152,8 +152,10 @@ pub const OPTIONS: &[OptionSpec] = &[
         kind: Kind::Flag,
         default: "no",
         change: Change::OneStart,
-        text: "Set aside the data of a node that was removed from its cluster and join again as a new node. It does so at every start at \
-               which it is given, so it is taken as a flag only: give it for one start.",
+        text: "Set aside the data of a node that was removed from its cluster, or is damaged, and join again as a new node. It is added to \
+               the flags that the node always has: bootstrap and bootstrap-expect are ignored then, and if join names nobody else, the node \
+               asks the members that its data remember. It does so at every start at which it is given, so it is taken as a flag only: \
+               give it for one start.",
     },
     OptionSpec {
         name: "listen",

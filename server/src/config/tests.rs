@@ -57,7 +57,7 @@ fn every_option_is_reached_by_flag_variable_and_file_and_lands_in_a_typed_field(
     for spec in OPTIONS.iter().filter(|spec| spec.change != Change::Never) {
         let value = sample(spec);
         let shown_value = if spec.kind == Kind::Secret { "(hidden)" } else { &value };
-        let needed: &[&str] = if ["bootstrap-expect", "rejoin"].contains(&spec.name) { &["--join", "a:1"] } else { &[] };
+        let needed: &[&str] = if spec.name == "bootstrap-expect" { &["--join", "a:1"] } else { &[] };
         let flag = format!("--{}={value}", spec.name);
         let flags: Vec<&str> = needed.iter().copied().chain([flag.as_str()]).collect();
         let variable = spec.variable();
@@ -116,7 +116,6 @@ fn what_is_for_one_start_is_taken_as_a_flag_only() {
     check(Input { file: "rejoin = false", flags: &["--rejoin"], variables: &[] }, &format!("FILE: rejoin: {why}"));
     let flags = ["--rejoin", "--join=a:1"];
     assert!(load(Input { variables: &[("REDRAFT_REJOIN", "")], flags: &flags, file: "" }).expect("allowed").rejoin);
-    check(Input { flags: &["--rejoin"], ..Input::default() }, "--rejoin: there is no cluster to come back to: give join");
 }
 
 #[test]
@@ -180,6 +179,11 @@ fn options_that_contradict_each_other_are_refused() {
         Some("--bootstrap: a node cannot form a cluster alone and with others: give bootstrap or bootstrap-expect"),
     );
     check(&[("bootstrap-expect", "3")], Some("--bootstrap-expect: needs join with the peer addresses of all nodes"));
+    // To come back, a node needs no other flags than it always had.
+    check(&[("rejoin", "yes")], None);
+    check(&[("rejoin", "yes"), ("bootstrap", "yes")], None);
+    check(&[("rejoin", "yes"), ("bootstrap", "yes"), ("join", "a:1")], None);
+    check(&[("rejoin", "yes"), ("bootstrap-expect", "3")], None);
     check(
         &[("listen", "0.0.0.0:6379")],
         Some("--listen: others cannot connect to '0.0.0.0:6379': set advertise to an address that they can reach"),

@@ -25,7 +25,7 @@ use super::core::{
     AdminRequest, Applied, COLUMN_FAMILIES, Core, CoreConfig, Divergence, Effect, GATHER_MS, GROUP, JoinAnswer, Lane, Member, Members,
     NewRun, Now, ReadId, RequestId, RunId, SnapshotContents, SnapshotId, StateMachine, TrackedRun, read_snapshot_contents,
 };
-use super::exit::{may_pass, stop_for, stop_for_good, stop_process};
+use super::exit::{REJOIN, may_pass, stop_for, stop_for_good, stop_process};
 use super::handle::{Alone, MemberStatus, NodeHandle, NodeStatus, Role, Shared};
 use super::log_writer::{LogTask, LogThread, LogWriter};
 use super::mailbox::{Appetite, Mailbox};
@@ -629,7 +629,7 @@ impl Shell {
     fn members_changed(&mut self) {
         self.members = Arc::clone(&self.core.applied_state().members);
         if self.members.removed.contains(&self.identity.node_id) {
-            stop_process("this node was removed from the cluster");
+            stop_process(&format!("this node was removed from the cluster; {REJOIN}"));
         }
         self.network.set_members(&self.members);
         self.publish_status();

@@ -18,8 +18,8 @@ use raftlog::log::{
     Durable, Found, GroupId, HighWater, LOG_CF, LOG_COLUMN_FAMILIES, LogPosition, LogStore, Mark, Persist, encode_bootstrap,
 };
 
-use super::core::{COLUMN_FAMILIES, GROUP, InitialState, Members, read_snapshot_contents};
-use super::exit::{is_failed_sync, may_pass};
+use super::core::{COLUMN_FAMILIES, GROUP, InitialState, Members, read_members, read_snapshot_contents};
+use super::exit::{REJOIN, is_failed_sync, may_pass};
 use super::fence;
 use super::peer_record::{PeerProcesses, Starts};
 use crate::keyspace::{STATE, group_range, state_key};
@@ -112,13 +112,10 @@ pub enum StorageError {
         source: EngineError,
     },
     /// The engines are of different nodes, or one of them is gone.
-    #[error("log/ and data/ in {0} do not belong together; this node cannot be trusted, start it with --rejoin to come back as a new one")]
+    #[error("log/ and data/ in {0} do not belong together, so this node cannot be trusted; {REJOIN}")]
     Mismatch(PathBuf),
     /// An earlier life of the node met damage.
-    #[error(
-        "this node has met damage ({reason}); start it with --rejoin to come back as a new one, or, if nobody else has its data, remove \
-         {path}"
-    )]
+    #[error("this node has met damage ({reason}); {REJOIN}; if nobody else has its data, remove {path}")]
     Fenced {
         /// The fence.
         path: PathBuf,
@@ -126,10 +123,7 @@ pub enum StorageError {
         reason: String,
     },
     /// The high-water mark is damaged.
-    #[error(
-        "{0} is damaged, so nobody can tell whether the Raft log is complete; start this node with --rejoin to come back as a new one, or, \
-         if nobody else has its data, remove that file"
-    )]
+    #[error("{0} is damaged, so nobody can tell whether the Raft log is complete; {REJOIN}; if nobody else has its data, remove that file")]
     HighWater(PathBuf),
 }
 
@@ -214,24 +208,8 @@ impl Storage {
         if let Some(reason) = fence::reason(dir).map_err(in_dir)? {
             return Err(StorageError::Fenced { path: dir.join(fence::FILE_NAME), reason });
         }
-        let log = open_engine(
-            &dir.join("log"),
-            &RocksOptions {
-                column_families: LOG_COLUMN_FAMILIES.to_vec(),
-                memtable_bytes: LOG_MEMTABLE_BYTES,
-                block_cache_bytes: LOG_CACHE_BYTES,
-                durability: Durability::Wal,
-            },
-        )?;
-        let data = open_engine(
-            &dir.join("data"),
-            &RocksOptions {
-                column_families: COLUMN_FAMILIES.to_vec(),
-                memtable_bytes: options.memtable_bytes,
-                block_cache_bytes: options.block_cache_bytes,
-                durability: Durability::Flush,
-            },
-        )?;
+        let log = open_log(dir)?;
+        let data = open_data(dir, options)?;
         let layer_bytes_max = options.memtable_bytes / LAYERS_PER_MEMTABLES;
         let data = LayeredEngine::new(Box::new(data), COLUMN_FAMILIES.len(), layer_bytes_max);
         Self::over(dir, Arc::new(log), Arc::new(data), random)
@@ -536,6 +514,49 @@ pub fn snapshot_message(bytes: &[u8]) -> Option<Message> {
 
 fn in_high_water(dir: &Path, source: std::io::Error) -> StorageError {
     StorageError::Directory { path: dir.join("high-water"), source }
+}
+
+/// The peer addresses of the other members, and the id of their cluster, as a directory remembers them: what its table says, or, before the
+/// first snapshot, what it was told when it joined. Nothing else of the directory is judged, so this works with one that is damaged
+/// elsewhere.
+/// # Errors
+/// The database that has them cannot be read.
+pub fn remembered_peers(dir: &Path, options: StorageOptions) -> Result<(String, Vec<String>), StorageError> {
+    let mut known = (Identity::default(), Members::default());
+    if dir.join("data").exists() {
+        let data = open_data(dir, options)?;
+        let failed = |source| StorageError::Engine { path: dir.join("data"), source };
+        let identity = read_record(&data, STATE, "node/identity").map_err(failed)?.unwrap_or_default();
+        known = (identity, read_members(data.view(ViewKind::Latest).as_ref()).map_err(failed)?);
+    }
+    if known.1.members.is_empty() && dir.join("log").exists() {
+        let log = open_log(dir)?;
+        let hints = read_record(&log, LOG_CF, "node/hints");
+        known.1 = hints.map_err(|source| StorageError::Engine { path: dir.join("log"), source })?.unwrap_or_default();
+    }
+    let (identity, members) = known;
+    let others = members.members.into_iter().filter(|member| member.node_id != identity.node_id);
+    Ok((members.cluster_id, others.map(|member| member.addresses.peer).collect()))
+}
+
+fn open_log(dir: &Path) -> Result<RocksEngine, StorageError> {
+    let options = RocksOptions {
+        column_families: LOG_COLUMN_FAMILIES.to_vec(),
+        memtable_bytes: LOG_MEMTABLE_BYTES,
+        block_cache_bytes: LOG_CACHE_BYTES,
+        durability: Durability::Wal,
+    };
+    open_engine(&dir.join("log"), &options)
+}
+
+fn open_data(dir: &Path, options: StorageOptions) -> Result<RocksEngine, StorageError> {
+    let options = RocksOptions {
+        column_families: COLUMN_FAMILIES.to_vec(),
+        memtable_bytes: options.memtable_bytes,
+        block_cache_bytes: options.block_cache_bytes,
+        durability: Durability::Flush,
+    };
+    open_engine(&dir.join("data"), &options)
 }
 
 fn open_engine(path: &Path, options: &RocksOptions) -> Result<RocksEngine, StorageError> {

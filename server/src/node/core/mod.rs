@@ -41,7 +41,7 @@ use runs::Runs;
 pub use runs::{NewRun, RunId};
 use snapshots::SnapshotOut;
 pub use state_machine::{
-    Applied, BATCH_BYTES, COLUMN_FAMILIES, GROUP, Halt, InitialState, Reached, SnapshotContents, StateMachine, TrackedRun,
+    Applied, BATCH_BYTES, COLUMN_FAMILIES, GROUP, Halt, InitialState, Reached, SnapshotContents, StateMachine, TrackedRun, read_members,
     read_snapshot_contents,
 };
 pub use verify::Divergence;

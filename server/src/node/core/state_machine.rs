@@ -171,6 +171,16 @@ pub fn read_snapshot_contents(view: &dyn View) -> EngineResult<SnapshotContents>
     Ok(SnapshotContents { position, configuration })
 }
 
+/// The table of members in the data; empty if there is none.
+/// # Errors
+/// The engine's, and `Corruption`.
+pub fn read_members(view: &dyn View) -> EngineResult<Members> {
+    match view.get(STATE, &state_key(GROUP, "raft/members"))? {
+        Some(bytes) => Members::decode(bytes).map_err(|_| corrupt("the membership table")),
+        None => Ok(Members::default()),
+    }
+}
+
 fn corrupt(what: &str) -> EngineError {
     EngineError::Corruption(format!("{what} in the data cannot be read"))
 }
@@ -294,10 +304,7 @@ impl StateMachine {
         if self.within.is_some_and(|place| place.entry.index.checked_sub(1) != Some(self.applied.position.index)) {
             return Err(corrupt("the place within an entry"));
         }
-        self.applied.members = Arc::new(match view.get(STATE, &state_key(GROUP, "raft/members"))? {
-            Some(bytes) => Members::decode(bytes).map_err(|_| corrupt("the membership table"))?,
-            None => Members::default(),
-        });
+        self.applied.members = Arc::new(read_members(view)?);
         self.origins.clear();
         let prefix = state_key(GROUP, "raft/origin/");
         let range = raftlog::engine::KeyRange::prefix(&prefix);
