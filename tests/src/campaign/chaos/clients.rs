@@ -3,7 +3,7 @@
 //! Keys are for a while: after so many operations on one its successor takes its place, so that the history of a key stays short enough to
 //! be judged; so do groups of keys, on which commands of several keys act. A client belongs to a party with keys of its own, so that few
 //! clients meet on a key. Texts and numbers that are written are written once.
-//! A party also has a lease: a key that is used seldom, mostly read, and never deleted, so that what it holds lives as long as it may, and a
+//! A party also has leases: keys that are used seldom, mostly read, and never deleted, so that what they hold lives as long as it may, and a
 //! client sees it go.
 //! What was certainly not executed is not in the history; the client sends it again. What has no answer is in it without an end.
 
@@ -39,8 +39,10 @@ const SEVERAL: f64 = 0.2;
 /// How often commands are sent in a pipeline, and how many.
 const PIPELINE: f64 = 0.2;
 const PIPELINE_LENGTHS: std::ops::RangeInclusive<usize> = 2..=4;
-/// Shortest time from one operation on a lease to the next: several to a time to live.
-const LEASE_INTERVAL: Duration = Duration::from_millis(200);
+/// Leases that a party uses in turn.
+const LEASES_AT_A_TIME: usize = 4;
+/// Shortest time from an operation on one lease to that on the next: each has several within a time to live.
+const LEASE_INTERVAL: Duration = Duration::from_millis(50);
 /// Operations on a lease before its successor takes its place.
 const OPERATIONS_PER_LEASE: usize = 100;
 /// Begin of the names of leases.
@@ -218,7 +220,7 @@ struct Party {
     uses: [AtomicUsize; KEYS_AT_A_TIME],
     group_uses: AtomicUsize,
     lease_uses: AtomicUsize,
-    /// When the lease may be used again, in nanoseconds since the origin.
+    /// When the next lease may be used, in nanoseconds since the origin.
     lease_free_ns: AtomicU64,
 }
 
@@ -234,14 +236,15 @@ impl Party {
         Bytes::from(format!("group:{}:{age}", self.number))
     }
 
-    /// The lease, unless it was used a moment ago.
+    /// The next lease, unless one was used a moment ago.
     fn lease(&self, now_ns: u64) -> Option<Key> {
         let free_ns = self.lease_free_ns.load(Ordering::Relaxed);
         let next_ns = now_ns + u64::try_from(LEASE_INTERVAL.as_nanos()).expect("a short time");
         let is_ours = || self.lease_free_ns.compare_exchange(free_ns, next_ns, Ordering::Relaxed, Ordering::Relaxed).is_ok();
         (now_ns >= free_ns && is_ours()).then(|| {
-            let age = self.lease_uses.fetch_add(1, Ordering::Relaxed) / OPERATIONS_PER_LEASE;
-            Key { name: Bytes::from(format!("{LEASE}{}:{age}", self.number)), usage: Usage::Lease }
+            let uses = self.lease_uses.fetch_add(1, Ordering::Relaxed);
+            let (place, age) = (uses % LEASES_AT_A_TIME, uses / LEASES_AT_A_TIME / OPERATIONS_PER_LEASE);
+            Key { name: Bytes::from(format!("{LEASE}{}:{place}:{age}", self.number)), usage: Usage::Lease }
         })
     }
 
