@@ -10,6 +10,8 @@ use super::stage::{DO_NOT_RESTART, Missed, Renewal, Stage, copy_dir, wait_refuse
 
 /// How long two nodes may take to find their places in each other's directories.
 const SWAPPED_MAX: Duration = Duration::from_secs(20);
+/// As many starts as bring the boot counter of an old copy beyond the one that the others know.
+const STARTS_OF_A_COPY: usize = 3;
 
 impl Stage {
     pub(super) fn play_wipe(&mut self) -> Result<(), Missed> {
@@ -38,9 +40,11 @@ impl Stage {
         fs::remove_dir_all(&dir).expect("the directory can be removed");
         fs::rename(&copy, &dir).expect("the copy can take its place");
         self.cluster.disk(position).settle();
-        self.cluster.start_node(position);
-        self.expect_refused(position);
-        self.prove(Mode::RestoreOldCopy, "refused", 1);
+        for _ in 0..STARTS_OF_A_COPY {
+            self.cluster.start_node(position);
+            self.expect_refused(position);
+            self.prove(Mode::RestoreOldCopy, "refused", 1);
+        }
         let way = *Renewal::ALL.choose(&mut self.random).expect("there are two");
         self.come_back_new(position, way);
         Ok(())
