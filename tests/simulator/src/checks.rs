@@ -164,7 +164,7 @@ impl Checks {
         };
         let voted = *self.votes.entry((message.from, incarnation, message.term)).or_insert(vote);
         if voted != vote {
-            return Err(format!("node {} voted for {voted} and for {vote} in term {}", message.from, message.term));
+            return Err(format!("one vote: node {} voted for {voted} and for {vote} in term {}", message.from, message.term));
         }
         Ok(())
     }
@@ -186,13 +186,13 @@ impl Checks {
         now.led = if before.era == now.era { before.led } else { 0 };
         if before.era == now.era {
             if now.term < before.term || now.commit < before.commit || now.applied < before.applied {
-                return Err(format!("node {node}: term, commit or applied index has fallen"));
+                return Err(format!("monotony: node {node}'s term, commit or applied index has fallen"));
             }
         } else if now.term < spoken {
-            return Err(format!("node {node} comes back in term {}, but has spoken in term {spoken}", now.term));
+            return Err(format!("monotony of terms: node {node} comes back in term {}, but has spoken in term {spoken}", now.term));
         }
         if now.commit > group.last_index() {
-            return Err(format!("node {node}: the commit index {} is beyond the log's end {}", now.commit, group.last_index()));
+            return Err(format!("commit index: node {node}'s {} is beyond the log's end {}", now.commit, group.last_index()));
         }
         let has_led = before.era == now.era && before.led == before.term;
         if machine.leads() && now.led != now.term {
@@ -251,7 +251,7 @@ impl Checks {
         machines: &[Machine],
     ) -> Result<Option<Witnessed>, String> {
         if configuration.voters.is_empty() {
-            return Err("no configuration".into());
+            return Err("durability: no configuration".into());
         }
         let core = &leader.life.as_ref().expect("it runs").core;
         let commit = core.group().commit_index();
@@ -265,7 +265,7 @@ impl Checks {
         for voters in [&configuration.voters, &configuration.voters_outgoing] {
             let copies: Vec<u64> = voters.iter().copied().filter(has).collect();
             if !voters.is_empty() && copies.len() <= voters.len() / 2 {
-                return Err(format!("entry {commit} is committed, but durable on {} of {} voters", copies.len(), voters.len()));
+                return Err(format!("durability: entry {commit} is committed, but durable on {} of {} voters", copies.len(), voters.len()));
             }
             nodes.extend(copies);
         }
@@ -281,10 +281,12 @@ impl Checks {
             return Ok(());
         }
         let Some(Witnessed { record, nodes }) = self.witnessed.range(index..).next().map(|(_, witnessed)| witnessed) else {
-            return Err(format!("node {node} answers with entry {index} applied, which no leader has found committed"));
+            return Err(format!("answers: node {node} answers with entry {index} applied, which no leader has found committed"));
         };
         match nodes.iter().find(|voter| home(**voter).is_some_and(|slot| !record.is_on(&machines[slot]))) {
-            Some(voter) => Err(format!("node {node} answers with entry {index} applied, which node {voter} has on its disks no longer")),
+            Some(voter) => {
+                Err(format!("answers: node {node} answers with entry {index} applied, which node {voter} has on its disks no longer"))
+            }
             None => Ok(()),
         }
     }

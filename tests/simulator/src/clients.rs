@@ -16,10 +16,13 @@ use redraft::node::{Request, RunResult};
 use redraft_tests::linearizability::{self, Command, Limits, Operation, Outcome, multi};
 use resp::Reply;
 
+use crate::finding::Finding;
 use crate::machine::Machine;
 use crate::plan::Plan;
 use redraft::node::core::{Now, ReadId, RunId};
 
+/// What the findings of the clients begin with. A history that could not be decided is none.
+pub const FINDINGS: [&str; 3] = ["linearizability: ", "replies: ", "service: "];
 /// A set of keys is used for so long, in ms.
 const KEYS_LAST_MS: u64 = 3_000;
 /// Keys that are judged together, and the longest pause between two commands on them, in ms.
@@ -221,7 +224,7 @@ impl Clients {
         match result {
             Ok(replies) => {
                 self.answered += 1;
-                self.remember(asked, replies, ns).or_else(|wrong| self.complain(wrong))?;
+                self.remember(asked, replies, ns).or_else(|wrong| self.complain(format!("replies: {wrong}")))?;
             }
             Err(RequestError::Unknown) => self.lose(asked),
             Err(_) => self.refused += 1,
@@ -282,19 +285,19 @@ impl Clients {
     /// Judges everything that was seen.
     /// # Errors
     /// What cannot be explained by one order.
-    pub fn judge(&mut self) -> Result<(), String> {
+    pub fn judge(&mut self) -> Result<(), Finding> {
         if let Some(wrong) = &self.wrong {
-            return Err(wrong.clone());
+            return Err(wrong.clone().into());
         }
         for (_, asked) in std::mem::take(&mut self.asked) {
             self.lose(asked);
         }
         let limits = &Limits { expiry_tolerance_ns: self.stamps.tolerance_ns(), ..Limits::default() };
-        linearizability::check(&self.history, limits).map_err(|violation| violation.timeline())?;
-        self.several.values().try_for_each(|history| match multi::check(history, limits) {
-            Ok(_) => Ok(()),
-            Err(violation) => Err(violation.timeline()),
-        })
+        linearizability::check(&self.history, limits)?;
+        for history in self.several.values() {
+            multi::check(history, limits)?;
+        }
+        Ok(())
     }
 
     /// A machine went down with everything its clients had asked.

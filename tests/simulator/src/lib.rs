@@ -2,20 +2,21 @@
 //! Everything that decides is the product's: the driver of the group, the node's core, the state machine, the commands, the storage with its
 //! installation of snapshots, the log writer's batches, over the in-memory engine. What waits is simulated: clocks, disks, the network, the
 //! threads (`machine`). `plan` says which faults a seed has, `world` lets them happen, `checks` watches Raft's properties at every step,
-//! `clients` remembers what clients saw, for the linearizability checker. `planted` has the bugs that show that all this finds bugs.
+//! `clients` remembers what clients saw, for the linearizability checker; `finding` is what was wrong. `planted` has
+//! the bugs that show that all this finds bugs.
 //! A seed tells the same story every time: nothing here may depend on the machine, a hash map's order or a clock.
 
 mod checks;
 mod clients;
 mod disk;
+mod finding;
 mod machine;
 pub mod plan;
 pub mod planted;
 mod trace;
 mod world;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
+pub use finding::Finding;
 use plan::Plan;
 use planted::Bug;
 pub use trace::Trace;
@@ -38,7 +39,18 @@ pub struct Finished {
     /// A number for the whole story.
     pub hash: u64,
     /// What went wrong.
-    pub verdict: Result<(), String>,
+    pub verdict: Result<(), Finding>,
+}
+
+impl Finished {
+    /// Whether the run found what a planted bug has to be found by. Clients may see what they will of it.
+    pub fn has_found(&self, bug: Bug, oracle: Oracle) -> bool {
+        let is_expected = |text: &str| match oracle {
+            Oracle::All => text.starts_with(bug.finding()),
+            Oracle::Clients => clients::FINDINGS.iter().any(|beginning| text.starts_with(beginning)),
+        };
+        self.verdict.as_ref().is_err_and(|finding| is_expected(finding.text()))
+    }
 }
 
 /// Runs a seed to its end and judges it.
@@ -46,17 +58,11 @@ pub struct Finished {
 /// There is no directory for the files.
 pub fn run(seed: u64, bug: Option<Bug>, oracle: Oracle, trace: Trace) -> Finished {
     let mut world = World::new(Plan::new(seed), bug, oracle, trace).expect("there is room for files");
-    // A panic of the node is a finding like any other.
-    let ran = catch_unwind(AssertUnwindSafe(|| world.run())).unwrap_or_else(|panic| Err(format!("panic: {}", text(panic.as_ref()))));
+    let ran = finding::catch(|| world.run()).map_err(Finding::from);
     let verdict = match oracle {
         Oracle::All => ran.and_then(|()| world.clients().judge()),
         // Where the run has ended, the history does; it holds for that.
         Oracle::Clients => world.clients().judge(),
     };
     Finished { counts: world.counts(), hash: world.trace.hash(), verdict }
-}
-
-fn text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-    text.unwrap_or("without a text").to_owned()
 }

@@ -104,6 +104,8 @@ pub enum Out {
     Differs(String),
     /// The node has learned that it was removed.
     Removed,
+    /// The node cannot go on, for this reason.
+    Halted(String),
 }
 
 /// What is left on a machine that starts.
@@ -455,7 +457,8 @@ impl Machine {
             Work::Apply => {
                 life.apply_scheduled = false;
                 if let Err(halt) = life.apply(&self.data) {
-                    panic!("apply on machine {} cannot go on: {halt}", self.slot);
+                    self.out.push(Out::Halted(halt.to_string()));
+                    return;
                 }
                 life.publish_replies(&mut self.out);
                 if life.can_go_on() {

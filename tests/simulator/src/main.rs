@@ -15,6 +15,8 @@ use redraft_simulator::{Counts, Fault, Finished, Oracle, Trace, run};
 const SEEDS_TOLD_AGAIN: u64 = 4;
 /// In so many seeds every fault has to happen.
 const SEEDS_FOR_ALL_FAULTS: u64 = 300;
+/// So many findings are shown of a planted bug that was not found by the right one.
+const OTHERS_SHOWN: usize = 5;
 
 /// Simulates clusters with faults and checks what they do.
 #[derive(Parser)]
@@ -58,8 +60,6 @@ fn main() -> ExitCode {
         eprintln!("seed {seed}: {:?}, story {:016x}: {:?}", finished.counts, finished.hash, finished.verdict.is_ok());
         return report(seed, &finished);
     }
-    // A panic inside a run is reported with its seed.
-    std::panic::set_hook(Box::new(|_| {}));
     if arguments.selftest {
         return selftest(&arguments);
     }
@@ -99,6 +99,11 @@ fn report(seed: u64, finished: &Finished) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
             println!("seed {seed} failed: {problem}");
+            match problem.draw() {
+                Ok(files) if files.is_empty() => {}
+                Ok(files) => println!("the history of seed {seed}: {files:?}"),
+                Err(error) => println!("the history of seed {seed} cannot be written: {error}"),
+            }
             ExitCode::FAILURE
         }
     }
@@ -124,6 +129,11 @@ impl Outcome {
             self.failed.len(),
             Fault::ALL.iter().zip(faults).map(|(fault, count)| format!("{count} {fault:?}")).collect::<Vec<_>>().join(", ")
         )
+    }
+
+    /// The first seed that found a planted bug.
+    fn found_by(&self, bug: Bug, oracle: Oracle) -> Option<&(u64, Finished)> {
+        self.failed.iter().find(|(_, finished)| finished.has_found(bug, oracle))
     }
 
     /// Whether enough seeds went by and a fault never happened: then they have proved less than they should.
@@ -152,7 +162,7 @@ fn run_many(arguments: &Arguments, bug: Option<Bug>, oracle: Oracle) -> Outcome 
                     outcome.seeds += 1;
                     outcome.counts += finished.counts;
                     if finished.verdict.is_err() {
-                        stop.fetch_or(bug.is_some(), Ordering::Relaxed);
+                        stop.fetch_or(bug.is_some_and(|bug| finished.has_found(bug, oracle)), Ordering::Relaxed);
                         outcome.failed.push((seed, finished));
                     }
                 }
@@ -165,31 +175,38 @@ fn run_many(arguments: &Arguments, bug: Option<Bug>, oracle: Oracle) -> Outcome 
     outcome
 }
 
-/// Every planted bug must be found, and the sound version must pass its seeds.
+/// Every planted bug must be found by what it has to be found by, and the sound version must pass its seeds.
 fn selftest(arguments: &Arguments) -> ExitCode {
     println!("| planted bug | found after | by | by the clients alone |");
     println!("|---|---|---|---|");
     let mut missed = 0;
     for bug in Bug::ALL {
         let outcome = run_many(arguments, Some(bug), Oracle::All);
-        match outcome.failed.first() {
+        let in_time = format!("{} seeds, {:.1} s", outcome.seeds, outcome.seconds);
+        match outcome.found_by(bug, Oracle::All) {
             Some((seed, _)) if run(*seed, None, Oracle::All, Trace::default()).verdict.is_err() => {
                 missed += 1;
                 println!("| {bug:?} | seed {seed} fails **without it**, too | | |");
             }
             Some((seed, finished)) => {
-                let by = finished.verdict.as_ref().err().and_then(|problem| problem.lines().next()).unwrap_or_default();
-                let by: String = by.chars().take(100).collect();
                 let alone = run_many(arguments, Some(bug), Oracle::Clients);
-                let alone =
-                    alone.failed.first().map_or_else(|| "no".to_owned(), |(seed, _)| format!("{} seeds (seed {seed})", alone.seeds));
-                println!("| {bug:?} | {} seeds, {:.1} s (seed {seed}) | {by} | {alone} |", outcome.seeds, outcome.seconds);
+                let found = alone.found_by(bug, Oracle::Clients);
+                let alone = found.map_or_else(|| "no".to_owned(), |(seed, _)| format!("{} seeds (seed {seed})", alone.seeds));
+                println!("| {bug:?} | {in_time} (seed {seed}) | {} | {alone} |", beginning(finished));
             }
             None => {
                 missed += 1;
-                println!("| {bug:?} | **not found** in {} seeds, {:.1} s | | |", outcome.seeds, outcome.seconds);
+                let others = outcome.failed.iter().map(|(seed, finished)| format!("seed {seed}: {}", beginning(finished)));
+                let others = others.take(OTHERS_SHOWN).collect::<Vec<_>>().join("; ");
+                println!("| {bug:?} | **not found** by \"{}\" in {in_time} | {others} | |", bug.finding());
             }
         }
     }
     if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// What was found, in a line.
+fn beginning(finished: &Finished) -> String {
+    let line = finished.verdict.as_ref().err().and_then(|finding| finding.text().lines().next()).unwrap_or_default();
+    line.chars().take(100).collect()
 }

@@ -61,6 +61,22 @@ impl Bug {
         Self::ShortLogAccepted,
         Self::OldMembers,
     ];
+
+    /// What the finding of a run with it begins with. It was not found by a run that ends with anything else.
+    pub const fn finding(self) -> &'static str {
+        match self {
+            Self::AckBeforeSync => "durability: ",
+            Self::AppliedApart => "refusal to start: corrupt data: the place within an entry ",
+            Self::ReadWithoutRound | Self::ReusedReadContext | Self::ForwardTwice => "linearizability: ",
+            Self::TruncateBeforeSync => "refusal to start: the Raft log is damaged: it begins at ",
+            Self::LocalClock | Self::LostConfiguration | Self::NondeterministicApply => "different data: ",
+            Self::VoteInMemory => "one vote: ",
+            Self::HalfSnapshot => "refusal to start: the Raft log is damaged: it ends at ",
+            Self::ReusedNodeId | Self::OldMembers => "not at rest: ",
+            Self::EarlyVotes => "monotony of terms: ",
+            Self::ShortLogAccepted => "panic: to_commit ",
+        }
+    }
 }
 
 /// A bug in what is written to `data/`.

@@ -385,7 +385,7 @@ impl World {
                 if self.oracle == Oracle::Clients {
                     break;
                 }
-                return Err(format!("{HEALED_WITHIN_MS} ms after the last fault the cluster is not at rest: {}", self.describe()));
+                return Err(format!("not at rest: {HEALED_WITHIN_MS} ms after the last fault: {}", self.describe()));
             }
             self.run_until(self.now_ms() + 100)?;
         }
@@ -568,6 +568,7 @@ impl World {
             Out::Differs(_) if self.oracle == Oracle::Clients => {}
             Out::Differs(what) => return Err(format!("replicas differ: {what}")),
             Out::Removed => self.removed(slot),
+            Out::Halted(why) => return Err(format!("halt: {why} (machine {slot})")),
         }
         Ok(())
     }
@@ -591,7 +592,9 @@ impl World {
         let Stamps { least, most } = self.clients.stamps();
         let (slowest, fastest) = self.offsets_ms;
         if most > EPOCH_MS.cast_signed() + fastest || least < EPOCH_MS.cast_signed() + slowest - STAMP_LATE_MS {
-            return Err(format!("leaders' times were off by {least} to {most} ms since {EPOCH_MS}, the clocks by {slowest} to {fastest}"));
+            return Err(format!(
+                "stamps: leaders' times were off by {least} to {most} ms since {EPOCH_MS}, the clocks by {slowest} to {fastest}"
+            ));
         }
         Ok(())
     }

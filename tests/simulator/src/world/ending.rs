@@ -74,7 +74,7 @@ impl World {
                 asked += 1;
                 let (now, ns) = (self.now(slot), self.ns());
                 if !self.clients.send(client + slot, &mut self.machines[slot], now, ns, question) {
-                    return self.clients.complain(format!("machine {slot} is not there at the end"));
+                    return self.clients.complain(format!("service: machine {slot} is not there at the end"));
                 }
                 self.drain(slot)?;
             }
@@ -85,11 +85,11 @@ impl World {
         }
         let answered = usize::try_from(self.clients.answered - answered_before).expect("few requests");
         if answered < asked {
-            let unanswered = format!("{answered} of the {asked} last requests were answered: {}", self.describe());
+            let unanswered = format!("service: {answered} of the {asked} last requests were answered: {}", self.describe());
             return self.clients.complain(unanswered);
         }
         if !self.is_settled() {
-            return Err(format!("the cluster does not come to rest after its last requests: {}", self.describe()));
+            return Err(format!("not at rest: after the last requests: {}", self.describe()));
         }
         Ok(())
     }
@@ -100,7 +100,7 @@ impl World {
         for (slot, other) in (1..).zip(all) {
             if first != other {
                 let differs = first.iter().zip(&other).find(|(one, other)| one != other);
-                return Err(format!("machines 0 and {slot} hold different data at the same applied index, first here: {differs:?}"));
+                return Err(format!("different data: machines 0 and {slot} differ at the same applied index, first here: {differs:?}"));
             }
         }
         Ok(())

@@ -26,7 +26,7 @@ impl World {
     fn started(&mut self, slot: usize, started: Started) -> Checked {
         match started {
             Started::Running if self.machines[slot].damaged && self.bug.is_none() => {
-                Err(format!("machine {slot} runs on a log that has lost its end"))
+                Err(format!("lost tail: machine {slot} runs on a log that has lost its end"))
             }
             Started::Running => {
                 let life = self.machines[slot].life.as_ref().expect("it runs");
@@ -57,7 +57,7 @@ impl World {
                 self.plan_in(500_000, Event::Rejoin(slot));
                 Ok(())
             }
-            Started::Refused(reason) => Err(format!("machine {slot} refuses to start: {reason}")),
+            Started::Refused(reason) => Err(format!("refusal to start: {reason} (machine {slot})")),
         }
     }
 
@@ -133,7 +133,7 @@ impl World {
             }
             JoinAnswer::Leader(address) => self.ask_to_join(slot, era, slot_of(&address)),
             JoinAnswer::Wait => Ok(()),
-            JoinAnswer::Refused(reason) => Err(format!("machine {slot} may not join: {reason}")),
+            JoinAnswer::Refused(reason) => Err(format!("refusal to join: {reason} (machine {slot})")),
         }
     }
 
