@@ -2,12 +2,13 @@
 //! Everything that decides is the product's: the driver of the group, the node's core, the state machine, the commands, the storage with its
 //! installation of snapshots, the log writer's batches, over the in-memory engine. What waits is simulated: clocks, disks, the network, the
 //! threads (`machine`). `plan` says which faults a seed has, `world` lets them happen, `checks` watches Raft's properties at every step,
-//! `clients` remembers what clients saw, for the linearizability checker; `finding` is what was wrong. `planted` has
+//! `clients` remembers what clients saw, for the linearizability checker, `counts` what happened; `finding` is what was wrong. `planted` has
 //! the bugs that show that all this finds bugs.
 //! A seed tells the same story every time: nothing here may depend on the machine, a hash map's order or a clock.
 
 mod checks;
 mod clients;
+mod counts;
 mod disk;
 mod finding;
 mod machine;
@@ -16,12 +17,13 @@ pub mod planted;
 mod trace;
 mod world;
 
+pub use counts::Counts;
 pub use finding::Finding;
 use plan::Plan;
 use planted::Bug;
 pub use trace::Trace;
+pub use world::Fault;
 use world::World;
-pub use world::{Counts, Fault};
 
 /// Who judges a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -43,6 +43,7 @@ use redraft::node::{PeerProcess, Request, RunResult, Starts};
 use resp::Reply;
 use tokio::sync::mpsc;
 
+use crate::counts::{Incident, Incidents};
 use crate::disk::{Disk, Operation};
 use crate::plan::Sizes;
 use crate::planted::{self, Bug};
@@ -138,6 +139,8 @@ pub struct Machine {
     pub out: Vec<Out>,
     /// A file of the log was damaged: the node may refuse to start.
     pub damaged: bool,
+    /// What has happened to the machine.
+    pub incidents: Incidents,
     sizes: Sizes,
     bug: Option<Bug>,
     dir: PathBuf,
@@ -160,6 +163,7 @@ impl Machine {
             era: 0,
             out: Vec::new(),
             damaged: false,
+            incidents: Incidents::default(),
             sizes,
             bug,
             dir: dir.join(slot.to_string()),
@@ -390,7 +394,7 @@ impl Machine {
         let life = self.life.as_mut()?;
         life.last_id += 1;
         let id = ReadId(life.last_id);
-        life.reads.insert(id, Reading { requests, replies: Vec::new() });
+        life.reads.insert(id, Reading { requests, replies: Vec::new(), allowed_at: None, begun_at: None });
         if self.bug == Some(Bug::ReadWithoutRound) {
             self.evaluate(id, now.wall_ms);
         } else if life.may_read_alone() {

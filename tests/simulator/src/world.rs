@@ -30,6 +30,7 @@ use tempfile::TempDir;
 use crate::Oracle;
 use crate::checks::{Checked, Checks, contents_of};
 use crate::clients::{Clients, Question, Stamps};
+use crate::counts::{Counts, Incident};
 use crate::machine::{Life, Machine, Out, Started, Work, fork};
 use crate::plan::{Plan, Rates};
 use crate::planted::Bug;
@@ -65,6 +66,7 @@ enum Event {
     Announce(usize, u64),
     Client(usize),
     Fault(Fault),
+    PowerFails(usize, u64),
     Start(usize),
     Rejoin(usize),
     Mend(usize, usize),
@@ -169,6 +171,8 @@ struct Shipment {
     sender: PeerProcess,
     epoch: u64,
     sent_us: u64,
+    /// A cut has held it back.
+    is_late: bool,
     frame: Frame,
 }
 
@@ -179,6 +183,8 @@ struct Connection {
     epoch: u64,
     is_up: bool,
     last_us: u64,
+    /// When the newest frame that has arrived was sent.
+    newest_us: u64,
     /// Of the connection that the sender's crash ended: its epoch, and until when it took in what still arrives.
     last_words: Option<(u64, u64)>,
 }
@@ -189,43 +195,6 @@ struct Condition {
     paused_until_us: u64,
     is_slow: bool,
     offset_ms: i64,
-}
-
-/// What happened in a run, for summaries.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Counts {
-    /// Events.
-    pub events: u64,
-    /// Terms with a leader.
-    pub elections: u64,
-    /// Snapshots that arrived.
-    pub snapshots: u64,
-    /// Faults that had something to happen to, in the order of `Fault::ALL`.
-    pub faults: [u64; Fault::ALL.len()],
-    /// Members that joined after the founding.
-    pub joins: u64,
-    /// Comparisons of the replicas that came to their end.
-    pub comparisons: u64,
-    /// Requests answered, refused, and without an outcome.
-    pub answered: u64,
-    /// See `answered`.
-    pub refused: u64,
-    /// See `answered`.
-    pub unknown: u64,
-}
-
-impl std::ops::AddAssign for Counts {
-    fn add_assign(&mut self, other: Self) {
-        self.events += other.events;
-        self.elections += other.elections;
-        self.snapshots += other.snapshots;
-        self.faults.iter_mut().zip(other.faults).for_each(|(sum, count)| *sum += count);
-        self.joins += other.joins;
-        self.comparisons += other.comparisons;
-        self.answered += other.answered;
-        self.refused += other.refused;
-        self.unknown += other.unknown;
-    }
 }
 
 /// A cluster, its surroundings, and their present.
@@ -325,6 +294,9 @@ impl World {
             self.homes.insert(node_id, slot);
         }
         for slot in 0..self.machines.len() {
+            if self.conditions[slot].offset_ms != 0 {
+                self.counts.incidents.note(Incident::ClockApart);
+            }
             let late_ms = if slot < self.plan.founders { 0 } else { self.random.random_range(0..3_000) };
             self.plan_in(late_ms * 1_000, Event::Start(slot));
             for other in (0..self.machines.len()).filter(|other| *other != slot) {
@@ -394,15 +366,16 @@ impl World {
             self.compare_data()?;
             self.check_stamps()?;
         }
-        self.counts.elections = self.checks.elections;
-        (self.counts.answered, self.counts.refused, self.counts.unknown) =
-            (self.clients.answered, self.clients.refused, self.clients.unknown);
         Ok(())
     }
 
     /// What happened.
     pub fn counts(&self) -> Counts {
-        self.counts
+        let mut counts = self.counts;
+        self.machines.iter().for_each(|machine| counts.incidents += machine.incidents);
+        counts.elections = self.checks.elections;
+        (counts.answered, counts.refused, counts.unknown) = (self.clients.answered, self.clients.refused, self.clients.unknown);
+        counts
     }
 
     /// What the clients saw.
@@ -435,7 +408,13 @@ impl World {
             Event::Deliver(shipment) => Some(shipment.to),
             Event::SnapshotReceived(slot, ..) => Some(*slot),
             Event::Transfer(number, step) => self.transfers.get(number).map(|transfer| transfer.actor(*step)),
-            Event::Connect(..) | Event::Client(_) | Event::Fault(_) | Event::Start(_) | Event::Rejoin(_) | Event::Mend(..) => None,
+            Event::Connect(..)
+            | Event::Client(_)
+            | Event::Fault(_)
+            | Event::PowerFails(..)
+            | Event::Start(_)
+            | Event::Rejoin(_)
+            | Event::Mend(..) => None,
         };
         if let Some(until) = at.and_then(|slot| self.is_paused(slot)) {
             self.plan_at(until, event);
@@ -476,6 +455,12 @@ impl World {
                 if !self.is_healing {
                     self.fault(fault)?;
                     self.plan_fault(fault);
+                }
+            }
+            Event::PowerFails(slot, era) => {
+                if self.machines[slot].era == era && !self.is_healing {
+                    self.trace.note(self.now_us, slot, format_args!("the power fails"));
+                    self.crash(slot);
                 }
             }
             Event::Start(slot) => self.start(slot)?,
@@ -525,6 +510,7 @@ impl World {
                     Work::Generate(..) | Work::Generated(_) => slow * self.random.random_range(100..25_000),
                 };
                 self.plan_in(us, Event::Work(slot, era, work));
+                self.risk_work(slot, work, us);
             }
             Out::Send(to, lane, frame) => self.send(slot, to, lane, frame)?,
             Out::Stream(id, message, files) => self.stream(slot, id, *message, files),

@@ -118,6 +118,12 @@ impl Machine {
 
     /// A client's reads may be evaluated by this time of a leader.
     pub(super) fn may_read(&mut self, id: ReadId, now_ms: u64) {
+        if let Some(life) = &mut self.life {
+            let applied = life.applied().position.index;
+            if let Some(reading) = life.reads.get_mut(&id) {
+                reading.allowed_at.get_or_insert(applied);
+            }
+        }
         self.out.push(Out::ReadStamped(id, now_ms));
         self.out.push(Out::Later(Work::Evaluate(id, now_ms)));
     }
@@ -133,6 +139,14 @@ impl Machine {
         }
         let view = self.data.view(ViewKind::Snapshot);
         let state = KeyspaceState::load(view.as_ref(), GROUP).expect("good data");
+        let applied = life.applied().position.index;
+        if reading.replies.is_empty() && reading.allowed_at.is_some_and(|allowed_at| allowed_at < applied) {
+            self.incidents.note(Incident::LateRead);
+        }
+        if !reading.replies.is_empty() && reading.begun_at.is_some_and(|begun_at| begun_at < applied) {
+            self.incidents.note(Incident::ReadInParts);
+        }
+        reading.begun_at.get_or_insert(applied);
         for request in &reading.requests[reading.replies.len()..] {
             if life.random.random_bool(0.05) {
                 self.out.push(Out::Later(Work::Evaluate(id, now_ms)));

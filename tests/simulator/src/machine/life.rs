@@ -31,6 +31,10 @@ pub(super) struct Sent {
 pub(super) struct Reading {
     pub(super) requests: Vec<Request>,
     pub(super) replies: Vec<Reply>,
+    /// The applied index when they were allowed, and when the first of them was evaluated.
+    pub(super) allowed_at: Option<u64>,
+    /// See `allowed_at`.
+    pub(super) begun_at: Option<u64>,
 }
 
 /// A running node: all that a crash takes.

@@ -9,20 +9,32 @@ impl Machine {
         self.out.clear();
         self.blank = None;
         if let Some(mut life) = self.life.take() {
+            self.note_crash(&life);
             if random.random_bool(0.5)
                 && let Some(tasks) = life.log_busy.take()
             {
-                self.log.light_fuse(random.random_range(0..4));
-                drop(self.store(&mut life.log_writer, &tasks));
+                let operations = random.random_range(0..4);
+                self.log.light_fuse(operations);
+                if self.store(&mut life.log_writer, &tasks).is_err() && operations > 0 {
+                    self.incidents.note(Incident::CrashInLogBatch);
+                }
             }
             if random.random_bool(0.5) {
-                self.data.light_fuse(random.random_range(0..24));
-                drop(life.apply(&self.data));
+                let operations = random.random_range(0..5);
+                self.data.light_fuse(operations);
+                if life.apply(&self.data).is_err() && operations > 0 {
+                    self.incidents.note(Incident::CrashInApply);
+                }
             }
             self.lose_mark(random);
         }
-        self.log.crash(random.random_range(0..=self.log.unsynced()));
-        self.data.crash(random.random_range(0..=self.data.unsynced()));
+        for (disk, incident) in [(&self.log, Incident::LostLogBatch), (&self.data, Incident::LostDataBatch)] {
+            let kept = random.random_range(0..=disk.unsynced());
+            if kept < disk.unsynced() {
+                self.incidents.note(incident);
+            }
+            disk.crash(kept);
+        }
         if self.bug == Some(Bug::LostConfiguration)
             && let Some(before) = self.configuration_before.take()
         {
@@ -32,9 +44,27 @@ impl Machine {
         }
     }
 
+    /// Counts what of a snapshot's way the crash comes upon.
+    fn note_crash(&mut self, life: &Life) {
+        if !life.generated.is_empty() {
+            self.incidents.note(Incident::CrashMakingSnapshot);
+        }
+        match self.durable_installation() {
+            Some(_) if life.replaces_data() => self.incidents.note(Incident::CrashReplacingData),
+            Some(_) => self.incidents.note(Incident::CrashBeforeMarkerGoes),
+            None if life.core.group().is_installing() || !life.incoming.is_empty() => {
+                self.incidents.note(Incident::CrashBeforeInstallation);
+            }
+            None => {}
+        }
+    }
+
     /// The high-water file is not synced when the mark rises: a crash leaves any state since the last sync.
-    fn lose_mark(&self, random: &mut SmallRng) {
+    fn lose_mark(&mut self, random: &mut SmallRng) {
         if let Some(mark) = self.marks.choose(random) {
+            if self.marks.last() != Some(mark) {
+                self.incidents.note(Incident::MarkFallsBack);
+            }
             let (mut file, _) = HighWater::open(&self.mark_path()).expect("the directory is ours");
             file.begin(*mark).expect("the directory is ours");
         }

@@ -90,7 +90,7 @@ impl World {
         })
     }
 
-    fn crash(&mut self, slot: usize) -> bool {
+    pub(super) fn crash(&mut self, slot: usize) -> bool {
         let is_up = !self.is_down(slot);
         if is_up {
             self.down(slot);
@@ -98,6 +98,29 @@ impl World {
             self.plan_in(us, Event::Start(slot));
         }
         is_up
+    }
+
+    /// Crashes that are dealt seldom meet what is short or rare: now and then the power fails in the midst of that.
+    pub(super) fn risk_work(&mut self, slot: usize, work: Work, us: u64) {
+        let Some(life) = &self.machines[slot].life else { return };
+        let risk = match work {
+            Work::Generated(_) => 0.05,
+            Work::Apply if life.replaces_data() => 0.01,
+            Work::Apply => 0.000_5,
+            Work::LogSync if life.core.group().is_installing() && !life.replaces_data() => 0.1,
+            Work::Tick | Work::Turn | Work::LogWrite | Work::LogSync | Work::Evaluate(..) | Work::DataSync(_) | Work::Generate(..) => {
+                return;
+            }
+        };
+        self.risk(slot, risk, us);
+    }
+
+    /// The power may fail within some time, where it ever does.
+    pub(super) fn risk(&mut self, slot: usize, risk: f64, us: u64) {
+        if self.plan.rates.crash > 0.0 && !self.is_healing && self.random.random_bool(risk) {
+            let us = self.random.random_range(0..us);
+            self.plan_in(us, Event::PowerFails(slot, self.machines[slot].era));
+        }
     }
 
     fn lose_tail(&mut self, slot: usize) -> bool {
@@ -128,6 +151,9 @@ impl World {
                     is_any = true;
                 }
             }
+        }
+        if is_any {
+            self.counts.incidents.note(if is_one_way { Incident::OneWayCut } else { Incident::TwoWayCut });
         }
         is_any
     }

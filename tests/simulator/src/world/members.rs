@@ -9,14 +9,18 @@ impl World {
         }
         let mut random = fork(&mut self.random);
         let now = self.now(slot);
-        self.risk_start(slot);
+        let installs = self.machines[slot].durable_installation().is_some();
+        self.risk_start(slot, if installs { 0.5 } else { 0.1 });
         let started = self.machines[slot].start(now, &mut random);
+        if installs && matches!(started, Started::Interrupted) {
+            self.counts.incidents.note(Incident::CrashFinishingInstallation);
+        }
         self.started(slot, started)
     }
 
     /// The power may fail while a node starts or becomes a member.
-    fn risk_start(&mut self, slot: usize) {
-        if self.plan.rates.crash > 0.0 && !self.is_healing && self.random.random_bool(0.1) {
+    fn risk_start(&mut self, slot: usize, risk: f64) {
+        if self.plan.rates.crash > 0.0 && !self.is_healing && self.random.random_bool(risk) {
             let (in_log, in_data) = (self.random.random_range(0..8), self.random.random_range(0..60));
             self.machines[slot].log.light_fuse(in_log);
             self.machines[slot].data.light_fuse(in_data);
@@ -45,6 +49,7 @@ impl World {
             }
             Started::Interrupted => {
                 self.trace.note(self.now_us, slot, format_args!("loses power while it starts"));
+                self.counts.incidents.note(Incident::CrashInStart);
                 let mut random = fork(&mut self.random);
                 self.machines[slot].crash(&mut random);
                 let us = self.random.random_range(10_000..500_000);
@@ -53,6 +58,7 @@ impl World {
             }
             Started::Refused(reason) if self.machines[slot].damaged => {
                 self.trace.note(self.now_us, slot, format_args!("refuses to start: {reason}"));
+                self.counts.incidents.note(Incident::RefusalOfShortLog);
                 self.loses_disks(slot);
                 self.plan_in(500_000, Event::Rejoin(slot));
                 Ok(())
@@ -127,7 +133,7 @@ impl World {
                 self.counts.joins += 1;
                 let now = self.now(slot);
                 let mut random = fork(&mut self.random);
-                self.risk_start(slot);
+                self.risk_start(slot, 0.1);
                 let started = self.machines[slot].joined(&members, node_id, now, &mut random);
                 self.started(slot, started)
             }
@@ -154,6 +160,7 @@ impl World {
     /// A node has learned that it was removed: it stops, and comes back as a new one.
     pub(super) fn removed(&mut self, slot: usize) {
         self.trace.note(self.now_us, slot, format_args!("was removed"));
+        self.counts.incidents.note(Incident::Removed);
         self.down(slot);
         self.loses_disks(slot);
         let us = self.random.random_range(100_000..2_000_000);

@@ -42,6 +42,7 @@ impl World {
                 connection.is_up = true;
                 connection.epoch += 1;
                 connection.last_us = self.now_us;
+                connection.newest_us = 0;
                 let now = self.now(from);
                 self.machines[from].lane_up(now, peer, lane);
                 self.drain(from)?;
@@ -105,8 +106,10 @@ impl World {
         let is_rafts = lane != Lane::Forward;
         let mut copies = 1;
         if is_rafts && self.random.random_bool(self.plan.loss) && !self.is_healing {
+            self.counts.incidents.note(Incident::Loss);
             copies = 0;
         } else if is_rafts && self.random.random_bool(self.plan.duplication) && !self.is_healing {
+            self.counts.incidents.note(Incident::Duplication);
             copies = 2;
         }
         for _ in 0..copies {
@@ -118,21 +121,25 @@ impl World {
                 self.connections.entry((from, to, lane as u8)).or_default().last_us = at_us;
             }
             let frame = frame.clone();
-            let shipment = Shipment { from, to, lane, sender, epoch: connection.epoch, sent_us: self.now_us, frame };
+            let shipment = Shipment { from, to, lane, sender, epoch: connection.epoch, sent_us: self.now_us, is_late: false, frame };
             self.plan_at(at_us, Event::Deliver(Box::new(shipment)));
         }
         Ok(())
     }
 
-    pub(super) fn deliver(&mut self, shipment: Box<Shipment>) -> Checked {
-        let Shipment { from, to, lane, sender, epoch, sent_us, .. } = *shipment;
+    pub(super) fn deliver(&mut self, mut shipment: Box<Shipment>) -> Checked {
+        let Shipment { from, to, lane, sender, epoch, sent_us, is_late, .. } = *shipment;
         let connection = self.connections.get(&(from, to, lane as u8)).copied().unwrap_or_default();
         let is_open = connection.is_up && connection.epoch == epoch;
         let are_last_words = connection.last_words.is_some_and(|(of, until_us)| epoch == of && sent_us <= until_us);
         if !(is_open || are_last_words && self.is_current(to, sender)) {
+            if is_late {
+                self.counts.incidents.note(Incident::HeldBackForEver);
+            }
             return Ok(());
         }
         if let Some(until) = self.cuts.get(&(from, to)).copied() {
+            shipment.is_late = true;
             self.plan_at(until, Event::Deliver(shipment));
             return Ok(());
         }
@@ -140,10 +147,28 @@ impl World {
             self.disconnect(from, to);
             return Ok(());
         }
+        self.note_arrival(&shipment, is_open);
         self.trace.frame(self.now_us, from, to, &shipment.frame);
         let now = self.now(to);
         self.machines[to].frame(now, sender.node_id, shipment.frame);
         self.drain(to)
+    }
+
+    /// Counts what is remarkable about a frame that arrives.
+    fn note_arrival(&mut self, shipment: &Shipment, is_open: bool) {
+        let Shipment { from, to, lane, sent_us, is_late, .. } = *shipment;
+        let incidents = &mut self.counts.incidents;
+        if is_late {
+            incidents.note(Incident::HeldBack);
+        }
+        if !is_open {
+            incidents.note(if self.machines[from].life.is_some() { Incident::LastWordsAfterRestart } else { Incident::LastWords });
+        }
+        let connection = self.connections.entry((from, to, lane as u8)).or_default();
+        if is_open && sent_us < connection.newest_us {
+            incidents.note(Incident::Overtaking);
+        }
+        connection.newest_us = connection.newest_us.max(sent_us);
     }
 
     /// A machine goes down: what it had sent still arrives, up to some moment, also after it was started again, until its new process has

@@ -162,6 +162,9 @@ impl World {
             {
                 broken.discard();
             }
+            if !is_lost {
+                self.counts.incidents.note(Incident::SnapshotBroken);
+            }
             return self.plan_step(number, Step::Ended { arrived: false });
         }
         transfer.arrived = transfer.chunks.len().min(transfer.arrived + 1);
@@ -178,12 +181,26 @@ impl World {
         let arrived = self.is_current(to, sender);
         if arrived {
             self.counts.snapshots += 1;
+            self.note_age(number);
             let us = self.random.random_range(10..2_000);
             self.plan_in(us, Event::SnapshotReceived(to, era, Box::new((message, files))));
+            self.risk(to, 0.05, us);
         } else {
             std::fs::remove_dir_all(&files.dir).expect("the directory is ours");
         }
         self.plan_step(number, Step::Ended { arrived });
+    }
+
+    /// Counts what has happened since a snapshot was sent.
+    fn note_age(&mut self, number: u64) {
+        let Transfer { from: (from, era), header, .. } = &self.transfers[&number];
+        let Some(life) = self.machines[*from].life.as_ref().filter(|_| self.machines[*from].era == *era) else { return };
+        if !self.machines[*from].leads() {
+            self.counts.incidents.note(Incident::SnapshotOfEarlierLeader);
+        }
+        if life.core.group().commit_index() > header.index {
+            self.counts.incidents.note(Incident::SnapshotBehindCommit);
+        }
     }
 
     fn end_transfer(&mut self, number: u64, arrived: bool) -> Checked {
@@ -208,8 +225,16 @@ impl World {
     }
 
     /// A machine that goes down leaves what has come in of a snapshot.
-    pub(super) fn leave_transfers(&self, slot: usize) {
+    pub(super) fn leave_transfers(&mut self, slot: usize) {
         let to = (slot, self.machines[slot].era);
+        for transfer in self.transfers.values() {
+            if transfer.from == to && transfer.to.is_some() && !transfer.is_whole {
+                self.counts.incidents.note(Incident::CrashSendingSnapshot);
+            }
+            if transfer.is_coming_to(to) && transfer.arrived > 0 {
+                self.counts.incidents.note(Incident::CrashReceivingSnapshot);
+            }
+        }
         for transfer in self.transfers.values().filter(|transfer| transfer.is_coming_to(to)) {
             drop(self.machines[slot].receive(transfer.sender.node_id, &transfer.header, &transfer.chunks[..transfer.arrived]));
         }
