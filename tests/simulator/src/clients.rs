@@ -91,6 +91,8 @@ pub struct Clients {
     several: BTreeMap<u64, Vec<multi::Operation>>,
     values: u64,
     stamps: Stamps,
+    /// The shortest time to live that was asked for.
+    least_ttl_ms: Option<u64>,
     /// The first thing that was wrong by itself.
     wrong: Option<String>,
     /// Requests answered, refused without effect, and without an outcome.
@@ -111,6 +113,7 @@ impl Clients {
             several: BTreeMap::new(),
             values: 0,
             stamps: Stamps { least: i64::MAX, most: i64::MIN },
+            least_ttl_ms: None,
             wrong: None,
             answered: 0,
             refused: 0,
@@ -172,7 +175,7 @@ impl Clients {
     fn command(&mut self, now: Now, plan: &Plan, random: &mut SmallRng) -> (Bytes, Command) {
         let number = random.random_range(0..plan.keys);
         let expires = random.random_bool(plan.expiry);
-        let ttl_ms = random.random_range(20..2_000);
+        let ttl_ms = plan.ttl_ms + random.random_range(20..2_000);
         let is_counter = number % 2 == 1;
         let command = match random.random_range(0..100) {
             0..40 => Command::Get,
@@ -187,6 +190,9 @@ impl Clients {
             60..68 => Command::SetNx { value: self.value() },
             _ => Command::Append { value: self.value() },
         };
+        if let Command::Set { ttl_ms: Some(ttl_ms), .. } | Command::PExpire { ttl_ms } = &command {
+            self.least_ttl_ms = Some(self.least_ttl_ms.map_or(*ttl_ms, |least_ms| least_ms.min(*ttl_ms)));
+        }
         (key(now, number), command)
     }
 
@@ -200,6 +206,16 @@ impl Clients {
         if let Some(asked) = self.asked.get(&(slot, Ticket::Read(id))) {
             self.stamps.note(stamp_ms, asked.call_ns / 1_000_000..=now.mono_ms);
         }
+    }
+
+    /// Whether keys were given times to live.
+    pub fn uses_expiry(&self) -> bool {
+        self.least_ttl_ms.is_some()
+    }
+
+    /// Whether all these were longer than the tolerance: otherwise a key may be gone at once.
+    pub fn judges_expiry(&self) -> bool {
+        self.least_ttl_ms.is_some_and(|ttl_ms| self.stamps.tolerance_ns() < ttl_ms * 1_000_000)
     }
 
     /// How far the leaders' times were off.

@@ -145,6 +145,10 @@ pub struct Counts {
     pub refused: u64,
     /// See `answered`.
     pub unknown: u64,
+    /// Runs in which keys were given times to live.
+    pub expiry: u64,
+    /// Runs of these in which every time to live was longer than the tolerance that its end was judged with.
+    pub expiry_judged: u64,
 }
 
 impl Counts {
@@ -169,6 +173,8 @@ impl std::ops::AddAssign for Counts {
         self.answered += other.answered;
         self.refused += other.refused;
         self.unknown += other.unknown;
+        self.expiry += other.expiry;
+        self.expiry_judged += other.expiry_judged;
     }
 }
 

@@ -121,11 +121,12 @@ struct Outcome {
 
 impl Outcome {
     fn summary(&self) -> String {
-        let Counts { events, elections, answered, refused, unknown, .. } = self.counts;
+        let Counts { events, elections, answered, refused, unknown, expiry, expiry_judged, .. } = self.counts;
         let kinds: Vec<String> = self.counts.kinds().iter().map(|(kind, count)| format!("{count} {kind}")).collect();
         format!(
             "{} seeds in {:.0} s, {} failed: {events} events, {elections} terms with a leader; requests: {answered} answered, {refused} \
-             refused, {unknown} of unknown outcome\n{}",
+             refused, {unknown} of unknown outcome; keys expire in {expiry} seeds, in {expiry_judged} with a tolerance below every time \
+             to live\n{}",
             self.seeds,
             self.seconds,
             self.failed.len(),
@@ -138,12 +139,15 @@ impl Outcome {
         self.failed.iter().find(|(_, finished)| finished.has_found(bug, oracle))
     }
 
-    /// What did not happen, although enough seeds went by.
+    /// What did not happen, or not often enough, although enough seeds went by.
     fn gaps(&self) -> Vec<String> {
         if self.seeds < SEEDS_FOR_ALL_FAULTS {
             return Vec::new();
         }
-        self.counts.kinds().into_iter().filter(|(_, count)| *count == 0).map(|(kind, _)| format!("no {kind}")).collect()
+        let missing = self.counts.kinds().into_iter().filter(|(_, count)| *count == 0).map(|(kind, _)| format!("no {kind}"));
+        let is_vacuous = self.counts.expiry_judged * 2 < self.seeds;
+        let vacuous = is_vacuous.then(|| "the tolerance of expiry is below every time to live in too few seeds".to_owned());
+        missing.chain(vacuous).collect()
     }
 }
 

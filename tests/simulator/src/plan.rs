@@ -6,6 +6,9 @@ use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use redraft::node::core::BATCH_BYTES;
 
+/// Wall clocks step by up to this, where their steps are small: keys can outlive such a difference.
+const SMALL_STEP_MS: i64 = 300;
+
 /// The sizes of nodes: small, so that every bound is reached often.
 #[derive(Clone, Copy, Debug)]
 pub struct Sizes {
@@ -97,6 +100,8 @@ pub struct Plan {
     pub keys: usize,
     /// Share of requests that set a deadline.
     pub expiry: f64,
+    /// Every time to live is longer than this.
+    pub ttl_ms: u64,
     /// Whether there are commands on several keys.
     pub has_several: bool,
     /// Length of the time with faults.
@@ -156,17 +161,33 @@ impl Plan {
             broken_snapshots,
             sync_ms: *[1, 5, 20, 60].choose(random).expect("not empty"),
             skew_ms: *[0, 100, 450].choose(random).expect("not empty"),
-            step_ms: *[300, 5_000, 100_000].choose(random).expect("not empty"),
+            step_ms: *[SMALL_STEP_MS, 5_000, 100_000].choose(random).expect("not empty"),
             clients: random.random_range(1..=3),
             think_ms: *[5, 20, 100].choose(random).expect("not empty"),
             keys: random.random_range(2..=5) + (founders + joiners),
             expiry,
+            ttl_ms: 0,
             faults_ms: random.random_range(8_000..20_000),
             has_several: random.random_bool(0.3),
         };
         // Drawn last, so that the rest of a seed's plan is what it was before there was this.
         plan.sizes.batch_bytes = *[64, 1_024, BATCH_BYTES].choose(random).expect("not empty");
+        if plan.expiry == 0.0 && random.random_bool(0.6) {
+            plan.expiry = random.random_range(0.05..0.4);
+        }
+        plan.ttl_ms = plan.expected_tolerance_ms();
         plan
+    }
+
+    /// What two leaders' times may differ by, so that keys are to live for longer. Large steps of clocks differ by more than any key should
+    /// live: with them keys live as long as with clocks that agree, and when they go is judged by little.
+    fn expected_tolerance_ms(&self) -> u64 {
+        let has_steps = self.rates.clock_step > 0.0;
+        match self.step_ms {
+            SMALL_STEP_MS if has_steps => 2 * (self.skew_ms + SMALL_STEP_MS).unsigned_abs(),
+            _ if has_steps => 0,
+            _ => 2 * self.skew_ms.unsigned_abs(),
+        }
     }
 
     /// Machines altogether.

@@ -375,6 +375,8 @@ impl World {
         self.machines.iter().for_each(|machine| counts.incidents += machine.incidents);
         counts.elections = self.checks.elections;
         (counts.answered, counts.refused, counts.unknown) = (self.clients.answered, self.clients.refused, self.clients.unknown);
+        counts.expiry = self.clients.uses_expiry().into();
+        counts.expiry_judged = self.clients.judges_expiry().into();
         counts
     }
 
