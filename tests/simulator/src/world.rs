@@ -67,6 +67,7 @@ enum Event {
     Client(usize),
     Fault(Fault),
     PowerFails(usize, u64),
+    HandOver(usize, u64),
     Start(usize),
     Rejoin(usize),
     Mend(usize, usize),
@@ -414,6 +415,7 @@ impl World {
             | Event::Client(_)
             | Event::Fault(_)
             | Event::PowerFails(..)
+            | Event::HandOver(..)
             | Event::Start(_)
             | Event::Rejoin(_)
             | Event::Mend(..) => None,
@@ -463,6 +465,11 @@ impl World {
                 if self.machines[slot].era == era && !self.is_healing {
                     self.trace.note(self.now_us, slot, format_args!("the power fails"));
                     self.crash(slot);
+                }
+            }
+            Event::HandOver(slot, era) => {
+                if self.machines[slot].era == era && !self.is_healing {
+                    self.hand_over(slot)?;
                 }
             }
             Event::Start(slot) => self.start(slot)?,

@@ -57,17 +57,7 @@ impl World {
             Fault::Wipe => self.may_lose(Some(slot)) && self.wipe(slot),
             Fault::LostTail => self.may_lose(Some(slot)) && !self.is_down(slot) && self.lose_tail(slot),
             Fault::Removal => self.may_lose(None) && self.remove_a_member()?,
-            Fault::Transfer => {
-                let voters = self.machines[slot].life.as_ref().map(|life| life.core.group().configuration().voters).unwrap_or_default();
-                let leads = self.machines[slot].leads();
-                match voters.choose(&mut self.random).copied() {
-                    Some(to) => {
-                        self.administer(slot, AdminRequest::Transfer(to))?;
-                        leads && self.homes.get(&to) != Some(&slot)
-                    }
-                    None => false,
-                }
-            }
+            Fault::Transfer => self.hand_over(slot)?,
             Fault::ClockStep => {
                 let step = self.random.random_range(-self.plan.step_ms..=self.plan.step_ms);
                 let condition = &mut self.conditions[slot];
@@ -100,13 +90,22 @@ impl World {
         is_up
     }
 
+    /// A machine is asked to hand leadership to any voter. Whether it could.
+    pub(super) fn hand_over(&mut self, slot: usize) -> Result<bool, String> {
+        let voters = self.machines[slot].life.as_ref().map(|life| life.core.group().configuration().voters).unwrap_or_default();
+        let leads = self.machines[slot].leads();
+        let Some(to) = voters.choose(&mut self.random).copied() else { return Ok(false) };
+        self.administer(slot, AdminRequest::Transfer(to))?;
+        Ok(leads && self.homes.get(&to) != Some(&slot))
+    }
+
     /// Crashes that are dealt seldom meet what is short or rare: now and then the power fails in the midst of that.
     pub(super) fn risk_work(&mut self, slot: usize, work: Work, us: u64) {
         let Some(life) = &self.machines[slot].life else { return };
         let risk = match work {
             Work::Generated(_) => 0.05,
             Work::Apply if life.replaces_data() => 0.01,
-            Work::Apply => 0.000_5,
+            Work::Apply => 0.003,
             Work::LogSync if life.core.group().is_installing() && !life.replaces_data() => 0.1,
             Work::Tick | Work::Turn | Work::LogWrite | Work::LogSync | Work::Evaluate(..) | Work::DataSync(_) | Work::Generate(..) => {
                 return;

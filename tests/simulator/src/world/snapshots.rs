@@ -147,6 +147,11 @@ impl World {
         }
         self.trace.note(self.now_us, to.0, format_args!("snapshot {number} comes from node {}", sender.node_id));
         self.plan_step(number, Step::Chunk);
+        // Another leads before it has arrived: dealt handovers seldom come then.
+        if self.plan.rates.transfer > 0.0 && !self.is_healing && self.random.random_bool(0.15) {
+            let us = self.random.random_range(0..100_000);
+            self.plan_in(us, Event::HandOver(from, self.machines[from].era));
+        }
     }
 
     /// What was under way when the sender died may still arrive.
