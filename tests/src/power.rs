@@ -36,6 +36,8 @@ const LIES_VARIABLE: &str = "TEST_DISK_LIES";
 const CONTENT_BYTES_MAX: u64 = 4096;
 /// How the names of files begin in which RocksDB tells what it does.
 const WORDS: &str = "/LOG";
+/// How often `cut_with_loss` chooses: what the notes of a busy node leave open is lost by half of all choices.
+const CHOICES_MAX: usize = 10;
 /// What file systems write at once.
 const PAGE_BYTES: u64 = 4096;
 
@@ -121,6 +123,26 @@ impl TestDisk {
     /// # Panics
     /// The files cannot be changed.
     pub fn cut(&self, random: &mut StdRng) -> Vec<String> {
+        let done = self.lose(random);
+        self.conclude(done)
+    }
+
+    /// As `cut`, but chooses again, a few times, while everything is still there.
+    /// # Panics
+    /// The files cannot be changed.
+    pub fn cut_with_loss(&self, random: &mut StdRng) -> Vec<String> {
+        let mut done = Vec::new();
+        for _ in 0..CHOICES_MAX {
+            done.extend(self.lose(random));
+            if done.iter().any(|change| is_loss(change)) {
+                break;
+            }
+        }
+        self.conclude(done)
+    }
+
+    /// What a power cut takes, if any. What it leaves is not durable yet.
+    fn lose(&self, random: &mut StdRng) -> Vec<String> {
         let mut done = Vec::new();
         if self.root.exists() {
             let notes = self.read_notes();
@@ -130,10 +152,14 @@ impl TestDisk {
             tear_files(&self.root, &notes, random, &mut done);
             fs::remove_dir_all(&hold).expect("it can be removed");
         }
+        done
+    }
+
+    fn conclude(&self, mut done: Vec<String>) -> Vec<String> {
         self.settle();
         let mut log = File::options().create(true).append(true).open(self.root.with_extension("log")).expect("a log can be opened");
         writeln!(log, "---- cut\n{}", done.join("\n")).expect("a log can be written");
-        done.retain(|change| !change.contains(WORDS));
+        done.retain(|change| is_loss(change));
         done
     }
 
@@ -227,6 +253,11 @@ impl TestDisk {
             }));
         }
     }
+}
+
+/// Whether a node can notice a change.
+fn is_loss(change: &str) -> bool {
+    !change.contains(WORDS)
 }
 
 /// What differs between a directory and its last sync.

@@ -177,7 +177,7 @@ impl Stage {
         }
         let mut lost = 0;
         for position in positions {
-            let changes = self.cluster.disk(*position).cut(&mut self.random).len();
+            let changes = self.cluster.disk(*position).cut_with_loss(&mut self.random).len();
             self.note(&format!("  without power: {position}; {changes} files and names have lost something"));
             lost += changes as u64;
         }
