@@ -4,12 +4,18 @@
 use super::*;
 
 impl World {
-    /// Whether a machine can be lost for good now: everything else is well and will be so without it.
+    /// Whether a machine can be lost for good now: everything else is well and will be so without it. A change of the configuration that
+    /// the others do not know to be committed yet may need the one who knows.
     fn may_lose(&self, slot: Option<usize>) -> bool {
         let Some(leader) = self.machines.iter().find(|machine| machine.leads()) else { return false };
         let group = leader.life.as_ref().expect("it leads").core.group();
         let configuration = group.configuration();
-        let is_whole = |node: &u64| self.homes.get(node).is_some_and(|home| !self.is_down(*home));
+        let is_whole = |node: &u64| {
+            let home = self.homes.get(node).filter(|home| !self.is_down(**home));
+            let life = home.and_then(|home| self.machines[*home].life.as_ref());
+            let known = life.map(|life| life.core.group().configuration().voters);
+            known.is_some_and(|known| known.len() == configuration.voters.len() && known.iter().all(|id| configuration.voters.contains(id)))
+        };
         self.now_ms() >= self.permanent_at_ms + PERMANENT_EVERY_MS
             && group.can_serve_reads()
             && !group.has_pending_change()
