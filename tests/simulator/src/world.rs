@@ -68,6 +68,7 @@ enum Event {
     Fault(Fault),
     PowerFails(usize, u64),
     HandOver(usize, u64),
+    HandOverTo(usize),
     Start(usize),
     Rejoin(usize),
     Mend(usize, usize),
@@ -416,6 +417,7 @@ impl World {
             | Event::Fault(_)
             | Event::PowerFails(..)
             | Event::HandOver(..)
+            | Event::HandOverTo(_)
             | Event::Start(_)
             | Event::Rejoin(_)
             | Event::Mend(..) => None,
@@ -467,6 +469,7 @@ impl World {
                     self.crash(slot);
                 }
             }
+            Event::HandOverTo(slot) => self.hand_over_to(slot)?,
             Event::HandOver(slot, era) => {
                 if self.machines[slot].era == era && !self.is_healing {
                     self.hand_over(slot)?;
@@ -539,6 +542,9 @@ impl World {
             }
             Out::JoinDone(id, answer) => {
                 if let Some((joiner, era)) = self.joins.remove(&(slot, id)) {
+                    if matches!(answer, JoinAnswer::Joined { .. }) && self.machines[joiner].blank.is_some() {
+                        self.risk_ignorance(joiner);
+                    }
                     self.plan_in(1_000, Event::JoinAnswered(joiner, era, Box::new(answer)));
                 }
             }

@@ -3,6 +3,11 @@
 
 use super::*;
 
+/// A newcomer is to lead: so often, and at such intervals in ms, the leader is asked to hand over to it.
+const HANDOVERS: u64 = 6;
+/// See `HANDOVERS`.
+const HANDOVER_EVERY_MS: u64 = 500;
+
 impl World {
     /// Whether a machine can be lost for good now: everything else is well and will be so without it. A change of the configuration that
     /// the others do not know to be committed yet may need the one who knows.
@@ -150,17 +155,52 @@ impl World {
         let mut is_any = false;
         for from in 0..machines {
             for to in (0..machines).filter(|to| side[from] != side[*to]) {
-                if (!is_one_way || side[from]) && !self.cuts.contains_key(&(from, to)) {
-                    self.cuts.insert((from, to), until_us);
-                    self.plan_at(until_us, Event::Mend(from, to));
-                    is_any = true;
-                }
+                is_any |= (!is_one_way || side[from]) && self.cut(from, to, until_us);
             }
         }
         if is_any {
             self.counts.incidents.note(if is_one_way { Incident::OneWayCut } else { Incident::TwoWayCut });
         }
         is_any
+    }
+
+    /// Whether it was whole.
+    fn cut(&mut self, from: usize, to: usize, until_us: u64) -> bool {
+        let is_whole = !self.cuts.contains_key(&(from, to));
+        if is_whole {
+            self.cuts.insert((from, to), until_us);
+            self.plan_at(until_us, Event::Mend(from, to));
+        }
+        is_whole
+    }
+
+    /// A machine has become a member. Now and then another one is cut off before it hears of that, and the newcomer is to lead meanwhile.
+    pub(super) fn risk_ignorance(&mut self, joiner: usize) {
+        if self.plan.rates.partition <= 0.0 || self.is_healing || !self.random.random_bool(0.3) {
+            return;
+        }
+        let machines = self.machines.len();
+        let followers: Vec<usize> = (0..machines).filter(|slot| *slot != joiner && !self.machines[*slot].leads()).collect();
+        let Some(slot) = followers.choose(&mut self.random).copied() else { return };
+        self.trace.note(self.now_us, slot, format_args!("is cut off before it hears of machine {joiner}"));
+        let until_us = self.now_us + self.random.random_range(1_500_000..5_000_000);
+        for other in (0..machines).filter(|other| *other != slot) {
+            self.cut(slot, other, until_us);
+            self.cut(other, slot, until_us);
+        }
+        for attempt in 1..=HANDOVERS {
+            self.plan_in(attempt * HANDOVER_EVERY_MS * 1_000, Event::HandOverTo(joiner));
+        }
+    }
+
+    /// The leader is asked to hand over to a machine.
+    pub(super) fn hand_over_to(&mut self, slot: usize) -> Checked {
+        let node = self.machines[slot].life.as_ref().map(|life| life.identity.node_id);
+        let leader = self.machines.iter().position(Machine::leads);
+        match (leader, node) {
+            (Some(leader), Some(node)) if leader != slot && !self.is_healing => self.administer(leader, AdminRequest::Transfer(node)),
+            _ => Ok(()),
+        }
     }
 
     /// A link is whole again: what was held back comes through, unless the connection has broken meanwhile.
