@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 
 use protobuf::Message as _;
-use raft::eraftpb::{Entry, Message};
+use raft::eraftpb::{Entry, Message, MessageType};
 use raftlog::engine::{Engine, ExportedFile, ViewKind};
 use raftlog::entry::Envelope;
 use raftlog::message::{Body, Frame};

@@ -88,6 +88,9 @@ impl World {
             let message = Message::parse_from_bytes(bytes).map_err(|error| format!("a frame cannot be read: {error}"))?;
             let incarnation = self.machines[from].life.as_ref().map_or(0, |life| life.identity.incarnation);
             self.checks.spoken(incarnation, &message)?;
+            if matches!(message.get_msg_type(), MessageType::MsgRequestVote | MessageType::MsgRequestVoteResponse) {
+                self.risk(from, 0.05, 20_000);
+            }
         }
         let Some(life) = self.machines[from].life.as_ref() else { return Ok(()) };
         let sender = life.process();
