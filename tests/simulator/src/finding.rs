@@ -21,7 +21,7 @@ pub const OWN_PANIC: &str = "the simulator's own panic";
 #[derive(Clone, PartialEq, Eq)]
 pub struct Finding {
     text: String,
-    history: Option<History>,
+    history: Option<Box<History>>,
 }
 
 #[derive(Clone, PartialEq, Eq)]
@@ -42,7 +42,7 @@ impl Finding {
     pub fn draw(&self) -> std::io::Result<Vec<PathBuf>> {
         let Some(history) = &self.history else { return Ok(Vec::new()) };
         let dir = tempfile::Builder::new().prefix("redraft-simulator-").tempdir().map(TempDir::keep)?;
-        let files = match history {
+        let files = match history.as_ref() {
             History::Single(violation) => violation.write_to(&dir),
             History::Several(violation) => violation.write_to(&dir),
         };
@@ -71,13 +71,13 @@ impl From<String> for Finding {
 
 impl From<Violation> for Finding {
     fn from(violation: Violation) -> Self {
-        Self { text: described(&violation, violation.timeline()), history: Some(History::Single(violation)) }
+        Self { text: described(&violation, violation.timeline()), history: Some(Box::new(History::Single(violation))) }
     }
 }
 
 impl From<Violation<multi::Operation>> for Finding {
     fn from(violation: Violation<multi::Operation>) -> Self {
-        Self { text: described(&violation, violation.timeline()), history: Some(History::Several(violation)) }
+        Self { text: described(&violation, violation.timeline()), history: Some(Box::new(History::Several(violation))) }
     }
 }
 
