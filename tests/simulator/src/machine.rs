@@ -103,6 +103,8 @@ pub enum Out {
     Compared(Result<(), RequestError>),
     /// A comparison of the replicas has found a difference.
     Differs(String),
+    /// The table in the node's data has changed.
+    TableChanged,
     /// The node has learned that it was removed.
     Removed,
     /// The node cannot go on, for this reason.

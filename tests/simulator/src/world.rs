@@ -568,6 +568,7 @@ impl World {
             }
             Out::Differs(_) if self.oracle == Oracle::Clients => {}
             Out::Differs(what) => return Err(format!("replicas differ: {what}")),
+            Out::TableChanged => self.turn_strangers_away(slot),
             Out::Removed => self.removed(slot),
             Out::Halted(why) => return Err(format!("halt: {why} (machine {slot})")),
         }

@@ -132,6 +132,7 @@ impl Life {
             if !Arc::ptr_eq(&self.table, &self.core.applied_state().members) {
                 self.table = Arc::clone(&self.core.applied_state().members);
                 self.hear_of(Arc::clone(&self.table));
+                out.push(Out::TableChanged);
                 if self.table.removed.contains(&self.identity.node_id) {
                     out.push(Out::Removed);
                 }

@@ -18,8 +18,11 @@ impl World {
         let is_whole = |node: &u64| {
             let home = self.homes.get(node).filter(|home| !self.is_down(**home));
             let life = home.and_then(|home| self.machines[*home].life.as_ref());
-            let known = life.map(|life| life.core.group().configuration().voters);
-            known.is_some_and(|known| known.len() == configuration.voters.len() && known.iter().all(|id| configuration.voters.contains(id)))
+            let known = life.map(|life| life.core.group().configuration());
+            known.is_some_and(|known| {
+                let has = |id: &u64| configuration.voters.contains(id);
+                known.voters_outgoing.is_empty() && known.voters.len() == configuration.voters.len() && known.voters.iter().all(has)
+            })
         };
         self.now_ms() >= self.permanent_at_ms + PERMANENT_EVERY_MS
             && group.can_serve_reads()

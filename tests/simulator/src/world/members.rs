@@ -121,6 +121,7 @@ impl World {
                 JoinAnswer::Joined { members, .. } => {
                     if self.bug != Some(Bug::OldMembers) {
                         life.hear_of(Arc::new(members));
+                        self.turn_strangers_away(slot);
                     }
                     Ok(())
                 }

@@ -188,6 +188,17 @@ impl World {
         }
     }
 
+    /// A table has changed: connections of those who are in it no longer are closed, and when they connect again they are told why.
+    pub(super) fn turn_strangers_away(&mut self, slot: usize) {
+        let Some(members) = self.machines[slot].life.as_ref().map(|life| Arc::clone(&life.members)) else { return };
+        for other in (0..self.machines.len()).filter(|other| *other != slot) {
+            let node_id = self.machines[other].life.as_ref().map(|life| life.identity.node_id);
+            if node_id.is_some_and(|node_id| members.get(node_id).is_none()) {
+                self.disconnect(slot, other);
+            }
+        }
+    }
+
     pub(super) fn disconnect(&mut self, one: usize, other: usize) {
         for (from, to) in [(one, other), (other, one)] {
             for lane in LANES {
