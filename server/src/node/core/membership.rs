@@ -96,11 +96,6 @@ impl Core {
         if !self.group.is_leader() {
             return self.effects.push(Effect::AnswerJoin(id, self.where_the_leader_is()));
         }
-        if node.node_id != 0 && self.applied.members.get(node.node_id).is_none() {
-            // It would be registered as a new one, under an id that nobody uses.
-            let text = format!("node {} is no member any more", node.node_id);
-            return self.effects.push(Effect::AnswerJoin(id, JoinAnswer::Refused(text)));
-        }
         self.membership.joins.push(Pending { id, ask: node, give_up_at_ms });
         self.answer_members();
         self.tend_members();
@@ -164,6 +159,9 @@ impl Core {
                     Some(JoinAnswer::Joined { node_id: member.node_id, members: Members::clone(&self.applied.members) })
                 }
                 _ if !leads => Some(self.where_the_leader_is()),
+                // A member that tells its addresses, and was removed, before it asked or since: it would be registered as a new one, under
+                // an id that nobody uses.
+                None if join.ask.node_id != 0 => Some(JoinAnswer::Refused(format!("node {} is no member any more", join.ask.node_id))),
                 _ if join.give_up_at_ms <= self.now.mono_ms => Some(JoinAnswer::Wait),
                 _ => None,
             };

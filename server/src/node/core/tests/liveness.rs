@@ -86,6 +86,22 @@ fn a_removal_that_may_still_happen_is_told_as_unknown() {
 }
 
 #[test]
+fn a_member_that_tells_its_addresses_while_it_is_removed_gets_no_new_id() {
+    let (mut simulation, leader) = settled(26);
+    let [removed, _] = followers(leader);
+    let core = &mut simulation.life(leader).expect("alive").core;
+    let member = core.applied_state().members.get(removed).expect("a member").clone();
+    let addresses = Addresses { peer: "elsewhere".to_owned(), ..member.addresses.clone() };
+    core.admin(RequestId(1), AdminRequest::Remove(removed));
+    core.join(RequestId(2), None, Member { addresses, ..member.clone() });
+    simulation.turn(leader);
+    run_for(&mut simulation, 3000);
+    let members = Arc::clone(&simulation.life(leader).expect("alive").core.applied_state().members);
+    assert_eq!(members.removed, [removed]);
+    assert!(members.by_incarnation(member.incarnation).is_none());
+}
+
+#[test]
 fn a_leader_that_leads_no_longer_sends_no_snapshot() {
     let (mut simulation, leader) = settled(25);
     let [one, _] = followers(leader);
