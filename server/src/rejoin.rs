@@ -15,14 +15,14 @@ use crate::node::storage::{self, StorageOptions};
 /// The file in the data directory: the cluster's id, which may be empty, then a peer address on each line.
 const FILE_NAME: &str = "rejoining";
 
-/// Why a node cannot come back as a new one. Nothing was set aside.
+/// Why a node cannot come back as a new one.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RejoinError {
-    /// Nobody to join is known.
+    /// Nobody to join is known. Nothing was set aside.
     #[error("--rejoin: {0}, so this node knows nobody to join: add --join HOST:PEERPORT, the peer address of a node that has the data")]
     NobodyKnown(String),
-    /// The data cannot be moved, or the file not used.
-    #[error("cannot set aside the data in {dir}: {cause}")]
+    /// The data cannot be moved, or the file `rejoining` not used. What was moved already is in the directory `set-aside-N`.
+    #[error("cannot come back as a new node in {dir}: {cause}")]
     Directory {
         /// The data directory.
         dir: String,
@@ -47,13 +47,14 @@ struct Way {
 /// Nobody to join is known, or the directory cannot be used.
 pub(crate) fn prepare(config: Config) -> Result<Config, RejoinError> {
     let failed = |cause| RejoinError::Directory { dir: config.data_dir.display().to_string(), cause };
-    let noted = read(&config.data_dir).map_err(failed)?;
+    let noted = read(&config.data_dir);
     let way = if config.rejoin {
-        let way = find_way(&config, noted)?;
+        // A note that cannot be read is replaced.
+        let way = find_way(&config, noted.ok().flatten())?;
         write(&config.data_dir, &way).and_then(|()| set_aside(&config.data_dir)).map_err(failed)?;
         Some(way)
     } else {
-        noted
+        noted.map_err(failed)?
     };
     Ok(match way {
         Some(way) => joining(config, way),
@@ -107,7 +108,12 @@ fn joining(config: Config, way: Way) -> Config {
 
 /// Moves everything of the node into a directory of its own, where it stays until somebody deletes it.
 fn set_aside(data_dir: &Path) -> io::Result<()> {
-    let parts: Vec<_> = ["log", "data", "high-water", "snapshots", FENCE].into_iter().filter(|part| data_dir.join(part).exists()).collect();
+    let mut parts = Vec::new();
+    for part in ["log", "data", "high-water", "snapshots", FENCE] {
+        if data_dir.join(part).try_exists()? {
+            parts.push(part);
+        }
+    }
     if parts.is_empty() {
         return Ok(());
     }

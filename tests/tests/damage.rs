@@ -338,7 +338,7 @@ fn a_node_that_meets_damage_while_it_serves_stops_until_it_rejoins() {
     let said = log.lines().rev().find(|line| line.starts_with("redraft: ")).unwrap_or_default();
     assert!(["checksum", "/data/", ".sst", "--rejoin"].iter().all(|part| said.contains(part)), "it says {said:?}");
     // Until it is a new one it neither serves nor votes, also when a start would not meet the damage.
-    check_refuses_to_start(&mut cluster[victim], "has met damage");
+    check_refuses_to_start(&mut cluster[victim], "must not be started any more");
     load.wait_for(50);
     rejoin(&mut cluster, victim, id);
     let record = load.stop();

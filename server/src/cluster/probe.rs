@@ -37,9 +37,12 @@ pub(super) enum ProbeError {
     /// Nobody listens, or the connection broke.
     #[error("{0}")]
     Connection(#[from] std::io::Error),
-    /// The node answers, but not with what was asked for.
+    /// There is no answer in time, or none that makes sense.
     #[error("{0}")]
     Refused(String),
+    /// The node answers with an error: it lives.
+    #[error("{0}")]
+    ErrorReply(String),
 }
 
 /// Asks a node for its part in the Raft group.
@@ -78,7 +81,7 @@ fn ask(address: SocketAddr, password: Password<'_>, command: &[&str], patience: 
     if password.is_some()
         && let Value::Error(text) = read_reply(&mut stream, &mut reader, deadline)?
     {
-        return Err(ProbeError::Refused(text));
+        return Err(ProbeError::ErrorReply(text));
     }
     read_reply(&mut stream, &mut reader, deadline)
 }
@@ -105,7 +108,7 @@ fn read_reply(stream: &mut TcpStream, reader: &mut ReplyReader, deadline: Instan
 
 fn unexpected(command: &str, reply: &Value) -> ProbeError {
     match reply {
-        Value::Error(text) => ProbeError::Refused(text.clone()),
+        Value::Error(text) => ProbeError::ErrorReply(text.clone()),
         _ => ProbeError::Refused(format!("an unexpected reply to {command}")),
     }
 }

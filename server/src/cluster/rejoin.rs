@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::layout::Layout;
+use super::probe::ProbeError;
 use super::process::ProcessMark;
 use super::start::this_program;
 use super::status::{self, NodeReport, read_running};
@@ -77,8 +78,8 @@ fn remove_request(layout: &Layout, node: usize) -> Result<bool, ClusterError> {
     }
 }
 
-/// Checks that a node is not well and that the others can take it in, and says up to where their log is committed. The others must be more
-/// than half of them and led: what they have is all that there will be.
+/// Checks that a node is not well and that the others can take it in, and says up to where their log is committed. They must be led, and
+/// more than half of all nodes without this one: what they have is all that there will be.
 fn ready_to_take_in(reports: &[NodeReport], node: usize) -> Result<u64, ClusterError> {
     let (mut led, mut troubles) = (Vec::new(), Vec::new());
     for report in reports.iter().filter(|report| report.node != node) {
@@ -88,7 +89,7 @@ fn ready_to_take_in(reports: &[NodeReport], node: usize) -> Result<u64, ClusterE
             (_, None) => troubles.push(format!("; node {} knows no leader", report.node)),
         }
     }
-    let (wanted, commit_index) = ((led.len() + troubles.len()) / 2 + 1, led.iter().map(|(_, commit_index)| *commit_index).max());
+    let (wanted, commit_index) = (reports.len() / 2 + 1, led.iter().map(|(_, commit_index)| *commit_index).max());
     let (Some((port, _)), Some(commit_index), true) = (led.first(), commit_index, led.len() >= wanted) else {
         let found = format!("{} of the other nodes answer and have a leader, and it takes {wanted}", led.len());
         return Err(ClusterError::Unhealthy(found + &troubles.concat()));
@@ -99,6 +100,9 @@ fn ready_to_take_in(reports: &[NodeReport], node: usize) -> Result<u64, ClusterE
             "--node: '{node}' is alive and answers; to make it a new one all the same, remove it first: redis-cli -p {port} RAFT REMOVE {}",
             info.node_id
         ))),
+        (Err(ProbeError::ErrorReply(text)), Some(_)) => {
+            Err(ClusterError::Options(format!("--node: '{node}' is alive and answers with an error: {text}")))
+        }
         (Ok(_) | Err(_), _) => Ok(commit_index),
     }
 }
@@ -138,7 +142,7 @@ fn wait_until_back(
 
 #[cfg(test)]
 mod tests {
-    use super::super::probe::{ProbeError, RaftInfo};
+    use super::super::probe::RaftInfo;
     use super::super::state::{ClusterLock, ClusterState};
     use super::*;
 
@@ -179,7 +183,18 @@ mod tests {
             &[down(1), led_by(2, 12), led_by(3, 12), down(4), down(5)],
             Err("2 of the other nodes answer and have a leader, and it takes 3; "),
         );
+        // Of an even number, half is no majority.
+        check(&[down(1), led_by(2, 12), led_by(3, 12), down(4)], Err("2 of the other nodes answer and have a leader, and it takes 3"));
+        check(&[down(1), led_by(2, 12)], Err("1 of the other nodes answer and have a leader, and it takes 2"));
         check(&[down(1)], Err("0 of the other nodes answer and have a leader, and it takes 1"));
+        let full = NodeReport::found(
+            &layout(5),
+            1,
+            ProcessMark::of_this_process(),
+            None,
+            Err(ProbeError::ErrorReply("ERR max number of clients reached".to_owned())),
+        );
+        check(&[full, led_by(2, 12), led_by(3, 12)], Err("answers with an error: ERR max number of clients reached"));
         check(&[led_by(1, 12), led_by(2, 12), led_by(3, 12)], Err("'1' is alive and answers"));
         check(&[led_by(1, 12), led_by(2, 12), led_by(3, 12)], Err("redis-cli -p 7002 RAFT REMOVE 11"));
     }

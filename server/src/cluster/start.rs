@@ -179,7 +179,7 @@ fn describe(reports: &[status::NodeReport]) -> String {
             Ok(_) => format!("node {} is {}", report.node, report.role()),
             // Nobody listens yet.
             Err(ProbeError::Connection(_)) => format!("node {} is starting", report.node),
-            Err(error @ ProbeError::Refused(_)) => format!("node {}: {error}", report.node),
+            Err(error @ (ProbeError::Refused(_) | ProbeError::ErrorReply(_))) => format!("node {}: {error}", report.node),
         })
         .collect();
     nodes.join(", ")

@@ -9,8 +9,8 @@ pub const EXIT_DO_NOT_RESTART: u8 = 3;
 /// Exit code of a node that may be started again at once or later.
 pub const EXIT_RESTART: u8 = 4;
 /// The way back of a node that cannot be trusted or was removed, for its last message.
-pub(crate) const REJOIN: &str = "to make this node a new one that gets its data from the other nodes, start it once with --rejoin added to \
-                                 its flags, or, under `redraft cluster`, run `redraft cluster rejoin --node N`";
+pub(crate) const REJOIN: &str = "if other nodes have the data, start this one once with --rejoin added to its flags to make it a new one, or, \
+                                 under `redraft cluster`, run `redraft cluster rejoin --node N`";
 /// What the system says when it lacks something that it may have again: descriptors (of the process or of the system), memory, a quota.
 const PASSING_FAILURES: [&str; 5] =
     ["Too many open files", "Cannot allocate memory", "Disk quota exceeded", "Resource temporarily unavailable", "Interrupted system call"];

@@ -4,7 +4,8 @@
 //! copy of a data directory for the member it was copied from. So the gate has a newer process recorded before it lets it in, which costs
 //! one sync per start of a member.
 //! A directory counts its starts, and keeps a random number of each of the last ones (`Starts`). An old copy can be started until its count
-//! is ahead of what was seen of the original; the number of the start that was seen tells them apart.
+//! is ahead of what was seen of the original; the number of the start that was seen tells them apart. Nothing tells a copy that was made
+//! during the last start from the original that was started once more.
 //! One task owns the record and writes it to `log/`, off the network threads. A write that fails is a failure of `log/` and ends the
 //! process as any other does, so nobody is let in without a record.
 //! Invariant: what `keep` has confirmed is durable, and the boot of a member never falls.

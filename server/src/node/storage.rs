@@ -114,8 +114,10 @@ pub enum StorageError {
     /// The engines are of different nodes, or one of them is gone.
     #[error("log/ and data/ in {0} do not belong together, so this node cannot be trusted; {REJOIN}")]
     Mismatch(PathBuf),
-    /// An earlier life of the node met damage.
-    #[error("this node has met damage ({reason}); {REJOIN}; if nobody else has its data, remove {path}")]
+    /// An earlier life of the node met damage, or was told that another process has spoken for it.
+    #[error(
+        "this node must not be started any more: {reason}; {REJOIN}; to start it all the same, if nobody else has its data, remove {path}"
+    )]
     Fenced {
         /// The fence.
         path: PathBuf,
@@ -523,13 +525,14 @@ fn in_high_water(dir: &Path, source: std::io::Error) -> StorageError {
 /// The database that has them cannot be read.
 pub fn remembered_peers(dir: &Path, options: StorageOptions) -> Result<(String, Vec<String>), StorageError> {
     let mut known = (Identity::default(), Members::default());
-    if dir.join("data").exists() {
+    let has = |part: &str| dir.join(part).try_exists().map_err(|source| StorageError::Directory { path: dir.join(part), source });
+    if has("data")? {
         let data = open_data(dir, options)?;
         let failed = |source| StorageError::Engine { path: dir.join("data"), source };
         let identity = read_record(&data, STATE, "node/identity").map_err(failed)?.unwrap_or_default();
         known = (identity, read_members(data.view(ViewKind::Latest).as_ref()).map_err(failed)?);
     }
-    if known.1.members.is_empty() && dir.join("log").exists() {
+    if known.1.members.is_empty() && has("log")? {
         let log = open_log(dir)?;
         let hints = read_record(&log, LOG_CF, "node/hints");
         known.1 = hints.map_err(|source| StorageError::Engine { path: dir.join("log"), source })?.unwrap_or_default();

@@ -315,6 +315,10 @@ impl Seen {
 impl State {
     /// Judges a process that speaks as a member, and remembers it; says whether it is newer than what was known.
     fn check(&mut self, node_id: u64, presented: &Welcome) -> Result<bool, Refused> {
+        // Nothing may be concluded from a start that is none.
+        if presented.starts.boot == 0 || presented.starts.nonces.is_empty() {
+            return Err(refused(Reason::Malformed, "the sender does not say which start of its directory it is"));
+        }
         let seen = self.seen.get(&node_id).map(|seen| seen.process);
         let is_newer = judge(&self.members, seen, node_id, presented.incarnation, &presented.starts);
         let is_newer = is_newer.map_err(|unwelcome| refused(reason(unwelcome), format!("node {node_id}: {unwelcome}")))?;
@@ -403,7 +407,7 @@ mod tests {
     async fn strangers_and_the_past_are_refused() {
         let gate = gate();
         assert_eq!(reason(&gate, &hello(1)).await, None);
-        let cases: [(Reason, Spoil); 15] = [
+        let cases: [(Reason, Spoil); 17] = [
             (Reason::WrongCluster, |hello| hello.cluster_id = "f".repeat(40)),
             (Reason::WrongCluster, |hello| hello.cluster_id.clear()),
             (Reason::WrongNode, |hello| hello.to_node_id = 3),
@@ -419,6 +423,8 @@ mod tests {
             (Reason::Level, |hello| hello.level = LEVEL - 1),
             (Reason::Superseded, |hello| hello.attempt = 1),
             (Reason::Malformed, |hello| hello.purpose = 99),
+            (Reason::Malformed, |hello| hello.starts = starts(0, &[])),
+            (Reason::Malformed, |hello| hello.starts = starts(4, &[])),
         ];
         for (expected, change) in cases {
             let mut hello = hello(2);
