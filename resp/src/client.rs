@@ -1,10 +1,10 @@
 //! The client's side: commands to bytes, and bytes to the values of replies.
 //! For the command line, the load generator and the tests; the server does not use it. `redis-protocol` decodes the replies. It starts
 //! over at every call and descends by recursion, so a scan of our own first finds where the reply ends, goes on where it stopped, and
-//! refuses what is too long or too deep; the crate then decodes each reply once.
+//! refuses what is too long or too deep; the crate then decodes each reply once. Who only counts replies passes over them instead.
 //! Attributes of RESP3 are dropped. Its streamed strings and aggregates, which no Redis sends, are refused.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use redis_protocol::error::RedisProtocolError;
 use redis_protocol::resp2::{decode as decode2, types::BytesFrame as Frame2};
 use redis_protocol::resp3::{decode as decode3, types::BytesFrame as Frame3};
@@ -57,6 +57,17 @@ pub enum Value {
     BigNumber(Bytes),
     /// A message that answers no command: of a subscription, or an invalidation.
     Push(Vec<Value>),
+}
+
+/// What a reply was, for those who do not need its content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReplyKind {
+    /// Something that is neither of the others.
+    Value,
+    /// No value, or in RESP2 no array.
+    Null,
+    /// An error with its prefix.
+    Error(String),
 }
 
 /// Why bytes from a server are not a reply.
@@ -126,6 +137,35 @@ impl ReplyReader {
     /// If the bytes are not a reply, or exceed a limit. Nobody knows then where the next reply begins: the reader must be dropped.
     pub fn next_reply(&mut self) -> Result<Option<Value>, ReplyError> {
         let Some(reply_bytes) = self.find_end()? else { return Ok(None) };
+        self.decode(reply_bytes).map(Some)
+    }
+
+    /// Passes over the next reply. `None` if more bytes are needed. Nothing is allocated but the text of an error, and nothing is decoded
+    /// but the framing, so that `:one` counts as a value.
+    ///
+    /// # Errors
+    /// As `next_reply`, for what is seen.
+    pub fn skip_reply(&mut self) -> Result<Option<ReplyKind>, ReplyError> {
+        let Some(reply_bytes) = self.find_end()? else { return Ok(None) };
+        let kind = match &self.buffer[..reply_bytes] {
+            // Errors, and attributes, which hide what they stand before.
+            [b'-' | b'!' | b'|', ..] => {
+                return Ok(Some(match self.decode(reply_bytes)? {
+                    Value::Error(text) => ReplyKind::Error(text),
+                    Value::Null => ReplyKind::Null,
+                    _ => ReplyKind::Value,
+                }));
+            }
+            [b'_', ..] | [b'$' | b'*', b'-', ..] => ReplyKind::Null,
+            _ => ReplyKind::Value,
+        };
+        self.buffer.advance(reply_bytes);
+        (self.position, self.scanned) = (0, 0);
+        Ok(Some(kind))
+    }
+
+    /// Takes the first reply, which has so many bytes.
+    fn decode(&mut self, reply_bytes: usize) -> Result<Value, ReplyError> {
         let bytes = self.buffer.split_to(reply_bytes).freeze();
         (self.position, self.scanned) = (0, 0);
         let decoded = match self.protocol {
@@ -133,7 +173,7 @@ impl ReplyReader {
             Protocol::Resp3 => decode3::complete::decode_bytes(&bytes).map(|decoded| decoded.map(|(frame, used)| (value3(frame), used))),
         };
         match decoded.map_err(ReplyError::Undecodable)? {
-            Some((value, used)) if used == reply_bytes => value.map(Some),
+            Some((value, used)) if used == reply_bytes => value,
             _ => Err(ReplyError::Malformed("its end is in doubt")),
         }
     }
@@ -366,6 +406,37 @@ mod tests {
         assert_eq!(reader.next_reply().unwrap(), Some(Value::Null));
         reader.set_protocol(Protocol::Resp3);
         assert_eq!(reader.next_reply().unwrap(), Some(Value::Null));
+    }
+
+    #[test]
+    fn replies_are_passed_over() {
+        let value = || Some(ReplyKind::Value);
+        let error = || Some(ReplyKind::Error("ERR no".into()));
+        let check = |protocol, input: &str, expected: &[Option<ReplyKind>]| {
+            for at in 0..=input.len() {
+                let mut reader = ReplyReader::new(protocol, BYTES_MAX);
+                let mut kinds = Vec::new();
+                for piece in [&input[..at], &input[at..]] {
+                    reader.buffer_mut().extend_from_slice(piece.as_bytes());
+                    kinds.extend(std::iter::from_fn(|| reader.skip_reply().unwrap()).map(Some));
+                }
+                assert_eq!(kinds, expected, "{input:?} cut at {at}");
+                assert_eq!(reader.buffered(), 0, "{input:?}");
+            }
+        };
+        check(Protocol::Resp2, "+OK\r\n:-7\r\n$4\r\n\r\n-\r\r\n", &[value(), value(), value()]);
+        check(Protocol::Resp2, "-ERR no\r\n$-1\r\n*-1\r\n+OK\r\n", &[error(), Some(ReplyKind::Null), Some(ReplyKind::Null), value()]);
+        check(Protocol::Resp2, "*2\r\n-ERR no\r\n$-1\r\n*0\r\n", &[value(), value()]);
+        check(Protocol::Resp3, "_\r\n!6\r\nERR no\r\n%1\r\n+a\r\n_\r\n", &[Some(ReplyKind::Null), error(), value()]);
+        check(Protocol::Resp3, "|1\r\n+ttl\r\n:1\r\n-ERR no\r\n|0\r\n:1\r\n", &[error(), value()]);
+    }
+
+    #[test]
+    fn passing_over_refuses_what_has_no_end() {
+        let mut reader = ReplyReader::new(Protocol::Resp2, BYTES_MAX);
+        reader.buffer_mut().extend_from_slice(b"+OK\r\n$x\r\n");
+        assert_eq!(reader.skip_reply().unwrap(), Some(ReplyKind::Value));
+        assert!(matches!(reader.skip_reply(), Err(ReplyError::Malformed(_))));
     }
 
     #[test]

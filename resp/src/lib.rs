@@ -10,6 +10,6 @@ mod number;
 mod reply;
 mod request;
 
-pub use client::{ReplyError, ReplyReader, Value, encode_command};
+pub use client::{ReplyError, ReplyKind, ReplyReader, Value, encode_command};
 pub use reply::{Protocol, Reply};
 pub use request::{Authentication, Limits, ProtocolError, RequestReader};
