@@ -1,15 +1,16 @@
-//! The command line of the binary `redraft`: `server` runs one node, `cluster` supervises several on this machine.
-//! Parsing ends here: what leaves is a checked configuration or a typed cluster command. Flags of `server` follow from the table of
-//! options. Exit codes are a contract with supervisors and scripts.
+//! The command line of the binary `redraft`: `server` runs one node, `cluster` supervises several on this machine, `load` measures.
+//! Parsing ends here: what leaves is a checked configuration or a typed command. Flags of `server` follow from the table of options, those
+//! of `load` from its own. Exit codes are a contract with supervisors and scripts.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_parser};
 
 use crate::cluster::{ClusterCommand, NODES_MAX, StartOptions};
 use crate::config::{Config, ConfigError, flags};
+use crate::load::LoadOptions;
 
 /// Exit code: a configuration that is not allowed, a command that failed, a cluster that is not healthy or does not run.
 pub const EXIT_USAGE: u8 = 1;
@@ -29,6 +30,8 @@ pub enum Action {
     Server(Box<Config>),
     /// Start, ask or stop a supervised cluster.
     Cluster(ClusterCommand),
+    /// Measure how fast servers are.
+    Load(Box<LoadOptions>),
 }
 
 /// Why there is nothing to do. Every text is one line.
@@ -58,7 +61,7 @@ impl CliError {
 /// The command line is not understood, or leads to a configuration that is not allowed.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Action, CliError> {
     match command().try_get_matches_from(args) {
-        Ok(matches) => Ok(action(&matches)?),
+        Ok(matches) => action(&matches),
         Err(error) => match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => error.exit(),
             _ => Err(CliError::BadFlag(one_line(&error.to_string()))),
@@ -75,10 +78,14 @@ fn one_line(page: &str) -> String {
     text.strip_prefix("error: ").unwrap_or(&text).to_owned()
 }
 
-fn action(matches: &ArgMatches) -> Result<Action, ConfigError> {
+fn action(matches: &ArgMatches) -> Result<Action, CliError> {
     match matches.subcommand() {
         Some(("server", matches)) => Ok(Action::Server(Box::new(Config::load(matches)?))),
         Some(("cluster", matches)) => Ok(Action::Cluster(cluster_action(matches))),
+        Some(("load", matches)) => {
+            let options = LoadOptions::from_arg_matches(matches).expect("clap has checked every value");
+            Ok(Action::Load(Box::new(options.checked().map_err(CliError::BadFlag)?)))
+        }
         Some(_) | None => unreachable!("clap requires one of the subcommands"),
     }
 }
@@ -119,6 +126,7 @@ pub fn command() -> Command {
         .arg_required_else_help(true)
         .subcommand(server_command())
         .subcommand(cluster_command())
+        .subcommand(load_command())
 }
 
 fn server_command() -> Command {
@@ -204,6 +212,22 @@ fn cluster_command() -> Command {
         .subcommand(Command::new("supervise").hide(true).args(start_args()))
 }
 
+fn load_command() -> Command {
+    LoadOptions::augment_args(Command::new("load"))
+        .about("Measure how fast a server that speaks Redis's protocol is")
+        .long_about(
+            "Put a load on servers that speak Redis's protocol, redraft or another, and measure throughput and latency. A password is \
+             taken from the environment: REDRAFT_REQUIREPASS.",
+        )
+        .after_help(
+            "Examples:\n  \
+             redraft load --test fill --keys 1000000                 write a million keys once\n  \
+             redraft load --test get --pipeline 16                   how fast are pipelined reads?\n  \
+             redraft load --test mixed --rate 20000 --seconds 60     how late are replies at 20,000 commands/s?\n\
+             Exit codes: 0 measured, 1 no command succeeded or keys were not filled, 2 bad flag.",
+        )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -215,7 +239,7 @@ mod tests {
     fn cluster(line: &str) -> ClusterCommand {
         match parsed(line) {
             Ok(Action::Cluster(command)) => command,
-            Ok(Action::Server(_)) | Err(_) => panic!("{line} is no cluster command"),
+            Ok(Action::Server(_) | Action::Load(_)) | Err(_) => panic!("{line} is no cluster command"),
         }
     }
 
@@ -248,6 +272,12 @@ mod tests {
     }
 
     #[test]
+    fn a_load_has_its_options() {
+        let Ok(Action::Load(options)) = parsed("redraft load --address h:1 --test incr --keys 1") else { panic!("not a load") };
+        assert_eq!((options.addresses[0].to_string().as_str(), options.keys), ("h:1", 1));
+    }
+
+    #[test]
     fn bad_lines_are_refused_in_one_line() {
         let check = |line: &str, expected: &str| {
             let error = parsed(line).expect_err(line);
@@ -265,6 +295,8 @@ mod tests {
         );
         check("redraft cluster rejoin --node 0", "invalid value '0' for '--node <N>': 0 is not in 1..=9; try --help");
         check("redraft cluster rejoin", "the following required arguments were not provided: --node <N>; try --help");
+        check("redraft load --address here", "invalid value 'here' for '--address <HOST:PORT>': not HOST:PORT; try --help");
+        check("redraft load --key-bytes 4", "--keys 100000 need --key-bytes 9 at least; try --help");
         check("redraft cluster stop --json", "unexpected argument '--json' found; try --help");
     }
 

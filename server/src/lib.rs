@@ -1,7 +1,7 @@
 //! redraft: a Redis server that can be used as a database of record.
 //! Dependencies inside point one way: `net` -> `node` -> `command` -> `keyspace`. `server` puts the parts together, `formation` finds
 //! the cluster of an empty node, `rejoin` empties one that comes back as a new node, `cli` is what a person types, `cluster` supervises
-//! nodes on one machine.
+//! nodes on one machine, `load` measures any server.
 
 pub mod cli;
 pub mod cluster;
@@ -11,6 +11,7 @@ pub mod error;
 pub mod formation;
 pub mod info;
 pub mod keyspace;
+pub mod load;
 pub mod metrics;
 pub mod net;
 pub mod node;

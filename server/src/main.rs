@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use redraft::cli::{self, Action, EXIT_USAGE};
 use redraft::config::{Config, LogLevel};
-use redraft::{cluster, server};
+use redraft::{cluster, load, server};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, fmt, reload};
@@ -26,6 +26,7 @@ fn main() -> ExitCode {
             start_log(None);
             cluster::run(&command).map_err(|error| (error.to_string(), EXIT_USAGE))
         }
+        Ok(Action::Load(options)) => load::run(&options).map_err(|error| (error.to_string(), EXIT_USAGE)),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
