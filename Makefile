@@ -65,9 +65,9 @@ soak: build simulator ## Run the long rings in chunks that add up: ROUNDS=1
 fuzz: prepare ## Fuzz what reads bytes from outside, FUZZ_SECONDS=60 per target
 	@bash tests/fuzz/run
 
-bench: build ## Compare speed with redis-server
+bench: build ## Compare speed with redis-server: QUICK=1 for a look, WRITE_DOCS=1 to show it in docs/benchmarks.md
 	@bash .ci/setup redis
-	REDRAFT_BIN=$(CURDIR)/target/release/redraft $(CARGO_TARGET_DIR)/release/bench
+	REDRAFT_BIN=$(CURDIR)/target/release/redraft $(CARGO_TARGET_DIR)/release/bench $(if $(QUICK),--quick) $(if $(WRITE_DOCS),--write-docs)
 
 fmt: ## Format the code
 	@bash .ci/setup check

@@ -15,7 +15,7 @@ use crate::wait::eventually;
 #[derive(Debug)]
 pub struct RedisServer {
     address: SocketAddr,
-    _process: Process,
+    process: Process,
     _dir: TestDir,
 }
 
@@ -45,13 +45,19 @@ impl RedisServer {
         let log = File::create(dir.join("redis.log")).expect("a log can be created");
         let process = Process::start(Path::new("redis-server"), &args, log);
         eventually("redis-server answers", || Client::connect(address).ok()?.call(&["PING"]).ok());
-        Self { address, _process: process, _dir: dir }
+        Self { address, process, _dir: dir }
     }
 
     /// Where clients connect.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn process(&self) -> &Process {
+        &self.process
     }
 }
 
@@ -60,10 +66,14 @@ impl RedisServer {
 pub struct BenchmarkRun<'a> {
     /// The server.
     pub address: SocketAddr,
-    /// What is sent: `set` or `get`.
+    /// What is sent, as redis-benchmark calls it: `set`.
     pub test: &'a str,
     /// Commands per pipeline.
     pub pipeline: u32,
+    /// Connections.
+    pub connections: u32,
+    /// Distinct keys.
+    pub keys: u32,
     /// Number of commands.
     pub requests: u64,
 }
@@ -77,20 +87,18 @@ pub struct BenchmarkResult {
     pub p50_ms: f64,
     /// The slowest of a hundred.
     pub p99_ms: f64,
+    /// The slowest of all.
+    pub max_ms: f64,
 }
 
-/// Connections of a run.
-pub const BENCHMARK_CLIENTS: u32 = 50;
 /// Bytes of a value.
 pub const BENCHMARK_VALUE_BYTES: u32 = 100;
-/// Distinct keys.
-pub const BENCHMARK_KEYS: u32 = 100_000;
 
 /// Runs redis-benchmark.
 /// # Errors
 /// It cannot be run, it fails, or it reports an error of the server: one line.
 pub fn benchmark(run: &BenchmarkRun<'_>) -> Result<BenchmarkResult, String> {
-    let numbers = [BENCHMARK_CLIENTS, BENCHMARK_VALUE_BYTES, BENCHMARK_KEYS].map(|number| number.to_string());
+    let numbers = [run.connections, BENCHMARK_VALUE_BYTES, run.keys].map(|number| number.to_string());
     let (ip, port) = (run.address.ip().to_string(), run.address.port().to_string());
     let (requests, pipeline) = (run.requests.to_string(), run.pipeline.to_string());
     let mut command = Command::new("redis-benchmark");
@@ -115,7 +123,12 @@ fn parse_csv(text: &str) -> Option<BenchmarkResult> {
     let fields = |line: &str| line.split(',').map(|field| field.trim_matches('"').to_owned()).collect::<Vec<_>>();
     let (names, values) = (fields(lines.next()?), fields(lines.next()?));
     let number = |wanted: &str| values.get(names.iter().position(|name| name == wanted)?)?.parse().ok();
-    Some(BenchmarkResult { per_second: number("rps")?, p50_ms: number("p50_latency_ms")?, p99_ms: number("p99_latency_ms")? })
+    Some(BenchmarkResult {
+        per_second: number("rps")?,
+        p50_ms: number("p50_latency_ms")?,
+        p99_ms: number("p99_latency_ms")?,
+        max_ms: number("max_latency_ms")?,
+    })
 }
 
 #[cfg(test)]
@@ -126,7 +139,7 @@ mod tests {
     fn figures_are_read_by_their_headings() {
         let text = "\"test\",\"rps\",\"avg_latency_ms\",\"min_latency_ms\",\"p50_latency_ms\",\"p95_latency_ms\",\"p99_latency_ms\",\
                     \"max_latency_ms\"\n\"SET\",\"12345.67\",\"0.50\",\"0.10\",\"0.40\",\"0.90\",\"1.25\",\"3.00\"\n";
-        assert_eq!(parse_csv(text), Some(BenchmarkResult { per_second: 12345.67, p50_ms: 0.4, p99_ms: 1.25 }));
+        assert_eq!(parse_csv(text), Some(BenchmarkResult { per_second: 12345.67, p50_ms: 0.4, p99_ms: 1.25, max_ms: 3.0 }));
         assert_eq!(parse_csv("nonsense"), None);
     }
 }
