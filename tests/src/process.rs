@@ -54,12 +54,14 @@ pub fn send_signal(pid: u32, signal: Signal) {
     }
 }
 
-/// Whether a process runs: it is there and is more than its remains.
+/// Whether a process runs: it is there and is more than its remains. One whose first thread has ended keeps its ports as long as another
+/// thread has not.
 #[must_use]
 pub fn is_running(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let threads = || fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
     // The state is the first field behind the name, which is in parentheses and may hold anything.
-    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']) || threads() > 1)
 }
 
 /// A running process, killed when it is dropped.
