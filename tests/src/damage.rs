@@ -48,6 +48,9 @@ pub enum Part {
     Temporary,
 }
 
+/// Name of the fence around a node that has met damage.
+pub const FENCE: &str = "damaged";
+
 /// A kind of file in a node's directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
@@ -70,7 +73,7 @@ impl fmt::Display for Kind {
             Self::HighWater => return formatter.pad("high-water"),
             Self::Ballast => return formatter.pad("ballast"),
             Self::Snapshot => return formatter.pad("snapshots/"),
-            Self::Fence => return formatter.pad("damaged"),
+            Self::Fence => return formatter.pad(FENCE),
         };
         let dir = match database {
             Database::Log => "log",
@@ -109,7 +112,7 @@ pub fn kinds(dir: &Path) -> BTreeMap<Kind, Vec<PathBuf>> {
             "snapshots" => entries(&path).iter().flat_map(|snapshot| entries(snapshot)).for_each(|file| add(file, Some(Kind::Snapshot))),
             "high-water" => add(path, Some(Kind::HighWater)),
             "ballast" => add(path, Some(Kind::Ballast)),
-            "damaged" => add(path, Some(Kind::Fence)),
+            FENCE => add(path, Some(Kind::Fence)),
             "rejoining" | "rejoining.part" => {}
             other if other.starts_with("set-aside-") => {}
             _ => add(path, None),

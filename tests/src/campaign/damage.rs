@@ -19,7 +19,7 @@ use rand::{RngExt, SeedableRng};
 use resp::Value;
 
 use crate::client::{Client, bulk, elements};
-use crate::damage::{Damage, Database, Kind, Part, apply, kinds};
+use crate::damage::{Damage, Database, FENCE, Kind, Part, apply, kinds};
 use crate::dir::TestDir;
 use crate::node::{Node, RaftStatus};
 use crate::wait::PATIENCE;
@@ -248,15 +248,18 @@ impl Stage {
         }
         let mut outcome = self.read_all();
         if look_again && outcome.is_ok() {
+            outcome = self.write_one();
+        }
+        if look_again && outcome.is_ok() {
             // What a start has repaired stays so, and the node goes on from there.
-            outcome = self.write_one().and_then(|()| {
-                self.node.kill();
-                self.node.start();
-                match self.node.wait_ready_or_end() {
-                    None => self.read_all(),
-                    Some(status) => Err(Trouble::Wrong(format!("the next start ended with {status}"))),
-                }
-            });
+            self.node.kill();
+            self.node.start();
+            outcome = match self.node.wait_ready_or_end() {
+                None => self.read_all(),
+                // No read had met the damage, and something in the background has now.
+                Some(status) if self.node.dir().join(FENCE).exists() => return self.check_end(status, Outcome::Stopped),
+                Some(status) => Err(Trouble::Wrong(format!("the next start ended with {status}"))),
+            };
         }
         match outcome {
             Ok(()) => {
