@@ -495,3 +495,41 @@ fn refusal(text: &str) -> RequestError {
         _ => RequestError::Refused(text.to_owned().into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+    use std::thread;
+
+    use super::*;
+    use crate::net::peer::Seal;
+
+    #[tokio::test]
+    async fn a_table_is_not_put_back_at_the_gate_by_an_older_one() {
+        let options = PeerOptions { seal: Seal::new(None), snapshot_chunk_bytes: 1, snapshots_dir: "unused".into() };
+        let (events, _received) = mpsc::channel(1);
+        let gate = Gate::default();
+        let network = PeerNetwork::new(options.clone(), gate.clone(), events);
+        let client = PeerClient::new(&options);
+        let peers = Peers { network, gate: gate.clone(), client, node_id: 1, members: RwLock::default(), runtime: Handle::current() };
+        // Long ones, so that a table is on its way for a while.
+        let table = |removed: u64| Members {
+            removed: (10..10 + removed).collect(),
+            ..Members::initial("c".repeat(40), LEVEL, [(101, Addresses::default())])
+        };
+        for round in 0..200 {
+            let tables = [1, 2].map(|number| table(20_000 + 2 * round + number));
+            let begin = Barrier::new(tables.len());
+            thread::scope(|scope| {
+                for table in &tables {
+                    scope.spawn(|| {
+                        begin.wait();
+                        peers.set_members(table);
+                    });
+                }
+            });
+            let newest = *tables[1].removed.last().expect("many");
+            assert!(gate.is_removed(newest), "the gate has the newer table, round {round}");
+        }
+    }
+}
