@@ -327,6 +327,7 @@ impl Group {
             self.take_ready(&mut effects);
         }
         effects.snapshot_wanted = self.raw.store().take_wanted_snapshot();
+        drop_overtaken(&mut effects.messages);
         effects
     }
 
@@ -512,6 +513,21 @@ impl Group {
     #[must_use]
     pub fn log(&self) -> &LogStore {
         self.raw.store()
+    }
+}
+
+/// Drops appends that only tell a commit index which a later append to the same peer tells as well: a leader commits and proposes in one
+/// turn, and raft tells of the commit at once. A lost message is nothing new to raft, and this one proves nothing that the later one,
+/// which begins at the same entry, does not.
+fn drop_overtaken(messages: &mut Vec<Message>) {
+    let is_append = |message: &Message| message.get_msg_type() == MessageType::MsgAppend;
+    let place = |message: &Message| (message.to, message.term, message.index, message.log_term);
+    for at in (0..messages.len()).rev() {
+        let message = &messages[at];
+        let overtakes = |later: &Message| is_append(later) && place(later) == place(message) && later.commit >= message.commit;
+        if is_append(message) && message.get_entries().is_empty() && messages[at + 1..].iter().any(overtakes) {
+            messages.remove(at);
+        }
     }
 }
 

@@ -249,3 +249,27 @@ fn a_leader_that_is_removed_leads_no_longer() {
         member.persist_one();
     }
 }
+
+#[test]
+fn only_news_of_a_commit_that_a_later_append_tells_too_is_dropped() {
+    let message = |kind, to, index, entries: usize, commit| {
+        let mut message = Message { to, term: 4, index, log_term: 3, commit, ..Message::default() };
+        message.set_entries(vec![Entry::default(); entries].into());
+        message.set_msg_type(kind);
+        message
+    };
+    let append = |to, index, entries, commit| message(MessageType::MsgAppend, to, index, entries, commit);
+    let kept = |messages: &[Message]| {
+        let mut left = messages.to_vec();
+        drop_overtaken(&mut left);
+        messages.iter().map(|message| left.contains(message)).collect::<Vec<_>>()
+    };
+    let with_entries = append(2, 7, 1, 5);
+    assert_eq!(kept(&[append(2, 7, 0, 5), append(3, 7, 0, 5), with_entries.clone()]), [false, true, true]);
+    assert_eq!(kept(&[append(2, 7, 0, 4), append(2, 7, 0, 5)]), [false, true], "the last of them stays");
+    assert_eq!(kept(&[with_entries.clone(), append(2, 7, 0, 5)]), [true, true], "what comes later may tell more");
+    assert_eq!(kept(&[append(2, 7, 2, 5), with_entries.clone()]), [true, true], "entries stay");
+    assert_eq!(kept(&[append(2, 7, 0, 6), with_entries.clone()]), [true, true], "so does a higher commit index");
+    assert_eq!(kept(&[append(2, 6, 0, 5), with_entries]), [true, true], "and one that begins elsewhere");
+    assert_eq!(kept(&[message(MessageType::MsgHeartbeat, 2, 7, 0, 5), append(2, 7, 1, 5)]), [true, true]);
+}
