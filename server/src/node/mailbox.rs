@@ -1,6 +1,7 @@
 //! The core's mailbox: events of clients, peers and workers, taken in one piece per turn.
 //! Waking a thread costs more than most events, so a sender wakes the core only when the core can do something with the event. While a
-//! leader waits for its disk it has no use for more runs: they gather and become one entry (`Appetite::Urgent`).
+//! leader waits for its disk it has no use for more runs: they gather and become one entry. While a read round is in flight there is no
+//! use for more reads: they gather for the next one.
 //! Invariant: an event stays at most until the next tick, whatever the appetite.
 
 use std::sync::{Condvar, Mutex, MutexGuard};
@@ -11,19 +12,43 @@ use super::shell::Event;
 /// Events waiting for the core; senders beyond that wait or are refused.
 const EVENTS_MAX: usize = 1 << 16;
 
-/// What the core wants to be woken for.
+/// What an event needs of the core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Appetite {
-    /// Any event.
-    Any,
-    /// Only what cannot wait.
-    Urgent,
+pub(super) enum Need {
+    /// To be seen at once.
+    Attention,
+    /// To be proposed.
+    Proposal,
+    /// To join a read round.
+    ReadRound,
+}
+
+/// All of them, each at the place of its value.
+const NEEDS: [Need; 3] = [Need::Attention, Need::Proposal, Need::ReadRound];
+
+/// What the core wants to be woken for, beside what needs attention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Appetite {
+    /// Runs would be proposed or forwarded at once.
+    pub(super) runs: bool,
+    /// Reads would begin a round.
+    pub(super) reads: bool,
+}
+
+impl Appetite {
+    const fn wants(self, need: Need) -> bool {
+        match need {
+            Need::Attention => true,
+            Need::Proposal => self.runs,
+            Need::ReadRound => self.reads,
+        }
+    }
 }
 
 struct State {
     events: Vec<Event>,
-    /// An event that cannot wait is among them.
-    urgent: bool,
+    /// Which needs there are since the core looked last.
+    needs: [bool; NEEDS.len()],
     /// What the core sleeps for; `None` while it is awake.
     asleep: Option<Appetite>,
 }
@@ -36,34 +61,28 @@ pub(super) struct Mailbox {
 
 impl Mailbox {
     pub(super) fn new() -> Self {
-        Self { state: Mutex::new(State { events: Vec::new(), urgent: false, asleep: None }), wake: Condvar::new() }
+        Self { state: Mutex::new(State { events: Vec::new(), needs: [false; NEEDS.len()], asleep: None }), wake: Condvar::new() }
     }
 
     /// Leaves an event if there is room.
-    pub(super) fn push(&self, event: Event, urgent: bool) -> Result<(), Event> {
+    pub(super) fn push(&self, event: Event, need: Need) -> Result<(), Event> {
         let mut state = self.lock();
         if state.events.len() >= EVENTS_MAX {
             return Err(event);
         }
         state.events.push(event);
-        self.rouse(state, urgent);
+        self.rouse(state, need);
         Ok(())
     }
 
     /// Wakes the core without an event.
     pub(super) fn wake(&self) {
-        self.rouse(self.lock(), true);
+        self.rouse(self.lock(), Need::Attention);
     }
 
-    fn rouse(&self, mut state: MutexGuard<'_, State>, urgent: bool) {
-        state.urgent |= urgent;
-        let wakes = match state.asleep {
-            None => false,
-            Some(Appetite::Any) => true,
-            Some(Appetite::Urgent) => urgent,
-        };
-        if wakes {
-            state.asleep = None;
+    fn rouse(&self, mut state: MutexGuard<'_, State>, need: Need) {
+        state.needs[need as usize] = true;
+        if state.asleep.take_if(|appetite| appetite.wants(need)).is_some() {
             drop(state);
             self.wake.notify_one();
         }
@@ -72,8 +91,7 @@ impl Mailbox {
     /// Waits for something to do, at most until a moment, and takes all events.
     pub(super) fn take(&self, until: Instant, appetite: Appetite) -> Vec<Event> {
         let mut state = self.lock();
-        let is_ready = |state: &State| state.urgent || (appetite == Appetite::Any && !state.events.is_empty());
-        while !is_ready(&state) {
+        while !NEEDS.iter().any(|need| state.needs[*need as usize] && appetite.wants(*need)) {
             let wait = until.saturating_duration_since(Instant::now());
             if wait.is_zero() {
                 break;
@@ -82,7 +100,7 @@ impl Mailbox {
             state = self.wake.wait_timeout(state, wait).expect("no holder of this lock panics").0;
             state.asleep = None;
         }
-        state.urgent = false;
+        state.needs = [false; NEEDS.len()];
         std::mem::take(&mut state.events)
     }
 
@@ -107,24 +125,26 @@ mod tests {
         let mailbox = Arc::new(Mailbox::new());
         let taken = std::thread::spawn({
             let mailbox = Arc::clone(&mailbox);
-            move || mailbox.take(soon(), Appetite::Urgent).len()
+            move || mailbox.take(soon(), Appetite { runs: false, reads: true }).len()
         });
         while mailbox.lock().asleep.is_none() {
             std::thread::yield_now();
         }
-        assert!(mailbox.push(Event::Resign, false).is_ok());
+        assert!(mailbox.push(Event::Resign, Need::Proposal).is_ok());
         assert!(mailbox.lock().asleep.is_some());
-        assert!(mailbox.push(Event::Resign, true).is_ok());
+        assert!(mailbox.push(Event::Resign, Need::ReadRound).is_ok());
         assert_eq!(taken.join().expect("no panic"), 2);
-        assert!(mailbox.push(Event::Resign, false).is_ok());
-        assert_eq!(mailbox.take(soon(), Appetite::Any).len(), 1);
-        assert_eq!(mailbox.take(Instant::now(), Appetite::Any).len(), 0, "the time is up");
+        for (need, appetite) in [(Need::Proposal, (true, false)), (Need::ReadRound, (false, true)), (Need::Attention, (false, false))] {
+            assert!(mailbox.push(Event::Resign, need).is_ok());
+            assert_eq!(mailbox.take(soon(), Appetite { runs: appetite.0, reads: appetite.1 }).len(), 1);
+        }
+        assert_eq!(mailbox.take(Instant::now(), Appetite { runs: true, reads: true }).len(), 0, "the time is up");
     }
 
     #[test]
     fn a_full_mailbox_refuses() {
         let mailbox = Mailbox::new();
-        let taken = (0..=EVENTS_MAX).filter(|_| mailbox.push(Event::Resign, false).is_ok()).count();
+        let taken = (0..=EVENTS_MAX).filter(|_| mailbox.push(Event::Resign, Need::Attention).is_ok()).count();
         assert_eq!(taken, EVENTS_MAX);
     }
 }

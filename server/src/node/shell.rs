@@ -22,13 +22,13 @@ use tokio::sync::oneshot;
 
 use super::apply_worker::{ApplyTask, ApplyWorker, ClientRun};
 use super::core::{
-    AdminRequest, Applied, COLUMN_FAMILIES, Core, CoreConfig, Divergence, Effect, GATHER_MS, GROUP, JoinAnswer, Lane, Member, Members,
-    NewRun, Now, ReadId, RequestId, RunId, SnapshotContents, SnapshotId, StateMachine, TrackedRun, read_snapshot_contents,
+    AdminRequest, Applied, COLUMN_FAMILIES, Core, CoreConfig, Divergence, Effect, GROUP, JoinAnswer, Lane, Member, Members, NewRun, Now,
+    ReadId, RequestId, RunId, SnapshotContents, SnapshotId, StateMachine, TrackedRun, read_snapshot_contents,
 };
 use super::exit::{REJOIN, may_pass, stop_for, stop_for_good, stop_process};
 use super::handle::{Alone, MemberStatus, NodeHandle, NodeStatus, Role, Shared};
 use super::log_writer::{LogTask, LogThread, LogWriter};
-use super::mailbox::{Appetite, Mailbox};
+use super::mailbox::{Appetite, Mailbox, Need};
 use super::persist_gate::PersistGate;
 use super::replies::{Answer, Replies};
 use super::request::{Request, RunResult};
@@ -135,13 +135,21 @@ impl Events {
         Self { mailbox: Arc::new(Mailbox::new()) }
     }
 
-    /// Sends an event if there is room. Runs and reads wait until the core has use for them.
+    /// Sends an event if there is room. Runs and reads, also those of peers, wait until the core has use for them.
     /// # Errors
     /// The event, when there is no room.
     pub fn try_send(&self, event: Event) -> Result<(), Event> {
-        let can_wait =
-            matches!(event, Event::Run { .. } | Event::Read { .. } | Event::Frame(_, Frame { body: Some(Body::Forward(_)), .. }));
-        self.mailbox.push(event, !can_wait)
+        let need = match &event {
+            Event::Run { .. } => Need::Proposal,
+            Event::Read { .. } => Need::ReadRound,
+            Event::Frame(_, frame) => match frame.body {
+                Some(Body::Forward(_)) => Need::Proposal,
+                Some(Body::ReadRequest(_)) => Need::ReadRound,
+                _ => Need::Attention,
+            },
+            _ => Need::Attention,
+        };
+        self.mailbox.push(event, need)
     }
 
     /// Sends an event, waiting for room without blocking a thread.
@@ -477,12 +485,12 @@ impl Shell {
         // The first turn has no event: what opening the group left to do.
         self.turn(Vec::new());
         loop {
-            let appetite = if self.core.is_busy() { Appetite::Urgent } else { Appetite::Any };
+            let appetite = Appetite { runs: self.core.wants_runs(), reads: self.core.wants_reads() };
             let events = if self.completions.want_applied(self.core.waits_for_apply()) {
                 Vec::new()
             } else {
-                let gathered = Instant::now() + Duration::from_millis(GATHER_MS);
-                self.events.mailbox.take(if self.core.gathers() { self.next_tick.min(gathered) } else { self.next_tick }, appetite)
+                let turn = self.core.patience_ms().map(|ms| Instant::now() + Duration::from_millis(ms));
+                self.events.mailbox.take(turn.map_or(self.next_tick, |turn| turn.min(self.next_tick)), appetite)
             };
             self.turn(events);
         }

@@ -36,7 +36,7 @@ pub use members::{Addresses, Change, Ids, Member, Members};
 use membership::Membership;
 pub use membership::{AdminRequest, JoinAnswer, RequestId};
 pub use reads::ReadId;
-use reads::{Asker, Reads};
+use reads::{Asker, Reads, SPARES_WAIT_MS};
 use runs::Runs;
 pub use runs::{NewRun, RunId};
 use snapshots::SnapshotOut;
@@ -147,7 +147,7 @@ const SYNCS_IN_FLIGHT_MAX: usize = 1;
 /// While an entry is uncommitted, fewer commands than this wait for more, at most for so long.
 const GATHER_COMMANDS: u64 = 64;
 /// In ms of a clock that counts whole ones: the wait is between this and one less.
-pub const GATHER_MS: u64 = 3;
+const GATHER_MS: u64 = 3;
 /// Committed and unapplied entries, in number, before proposals wait.
 const UNAPPLIED_ENTRIES_MAX: u64 = 256;
 /// Least time between two looks at truncation, membership and leftovers.
@@ -358,7 +358,12 @@ impl Core {
         match frame.body {
             Some(Body::Raft(bytes)) => match Message::parse_from_bytes(&bytes) {
                 // Snapshots come with their files, by `snapshot_received`.
-                Ok(message) if message.from == from && message.get_msg_type() != MessageType::MsgSnapshot => self.group.step(message),
+                Ok(message) if message.from == from && message.get_msg_type() != MessageType::MsgSnapshot => {
+                    if message.get_msg_type() == MessageType::MsgHeartbeatResponse && !message.context.is_empty() {
+                        self.reads.answered(from);
+                    }
+                    self.group.step(message);
+                }
                 Ok(_) | Err(_) => tracing::warn!(from, "a peer sent a message that is not its own or cannot be read"),
             },
             Some(Body::Forward(forward)) => self.forwarded(from, forward),
@@ -468,14 +473,21 @@ impl Core {
         self.send_runs();
         self.propose_rounds();
         self.propose_runs();
-        self.begin_read_round();
+        let question = self.begin_read_round();
+        for message in self.reads.take_spares(self.now.mono_ms) {
+            self.send_raft(message);
+        }
         if !self.change_in_progress {
             if self.group.is_quiet()
                 && let Some(message) = self.received.take()
             {
                 self.group.step(message);
             }
-            self.take_group_effects();
+            self.take_group_effects(question.as_deref());
+            // Reads that gathered during a round that is answered now.
+            if let Some(question) = self.begin_read_round() {
+                self.take_group_effects(Some(&question));
+            }
         }
         for read in self.reads.take_ready(self.applied.position.index) {
             self.effects.push(Effect::ReadReady { id: read.id, now_ms: read.now_ms });
@@ -556,8 +568,7 @@ impl Core {
 
     /// Whether few commands wait while an entry is on its way to a majority. Each entry costs every voter a sync and several messages, so
     /// they gather for a moment, or until it is committed.
-    #[must_use]
-    pub fn gathers(&self) -> bool {
+    fn gathers(&self) -> bool {
         self.group.last_index() > self.group.commit_index()
             && self.inbox.commands() < GATHER_COMMANDS
             && self.now.mono_ms < self.proposed_at_ms + GATHER_MS
@@ -609,22 +620,25 @@ impl Core {
         }
     }
 
-    fn begin_read_round(&mut self) {
-        let Some(leader) = self.group.leader() else { return };
+    /// Begins a round for the reads that wait, if none is in flight. A leader gets what its heartbeats ask the followers.
+    fn begin_read_round(&mut self) -> Option<Vec<u8>> {
+        let leader = self.group.leader()?;
         let here = leader == self.config.node_id;
         if here && !self.group.can_serve_reads() {
-            return;
+            return None;
         }
-        let Some(round) = self.reads.begin_round(self.now.mono_ms) else { return };
+        let round = self.reads.begin_round(self.now.mono_ms)?;
         if here {
-            let context = [self.config.boot.to_be_bytes(), round.to_be_bytes()].concat();
-            if !self.group.read_index(context) {
-                self.reads.cancel_round();
+            let question = [self.config.boot.to_be_bytes(), round.to_be_bytes()].concat();
+            if self.group.read_index(question.clone()) {
+                return Some(question);
             }
+            self.reads.cancel_round();
         } else {
             let request = ReadRequest { round, boot: self.config.boot, log_time_ms: 0 };
             self.send(leader, Lane::Control, Body::ReadRequest(request));
         }
+        None
     }
 
     /// Waiters for log time: the leader proposes a purge, which carries its time; a follower asks the leader for one.
@@ -661,10 +675,19 @@ impl Core {
         }
     }
 
-    fn take_group_effects(&mut self) {
+    /// `question`: that of a read round which this leader has begun just now.
+    fn take_group_effects(&mut self, question: Option<&[u8]>) {
         let effects = self.group.effects();
+        let asked = question.and_then(|question| Some((question, self.enough_voters()?)));
         for message in effects.messages {
-            self.send_raft(message);
+            let is_spare = asked.as_ref().is_some_and(|(question, enough)| {
+                message.get_msg_type() == MessageType::MsgHeartbeat && message.context == *question && !enough.contains(&message.to)
+            });
+            if is_spare {
+                self.reads.spare(message);
+            } else {
+                self.send_raft(message);
+            }
         }
         if let Some(snapshot) = effects.snapshot {
             self.data_replaced(snapshot.get_metadata().index);
@@ -688,6 +711,15 @@ impl Core {
         if let Some(to) = effects.snapshot_wanted {
             self.want_snapshot(to);
         }
+    }
+
+    /// Voters that answered read rounds last and with this one are a majority; `None` if there are not enough.
+    fn enough_voters(&self) -> Option<Vec<u64>> {
+        let configuration = self.group.configuration();
+        let others = configuration.voters.len() / 2;
+        let answering = self.reads.answering().filter(|peer| configuration.voters.contains(peer) && self.hears(*peer));
+        let enough: Vec<u64> = answering.take(others).collect();
+        (configuration.voters_outgoing.is_empty() && enough.len() == others).then_some(enough)
     }
 
     fn send_read_reply(&mut self, peer: u64, mut reply: ReadReply) {
@@ -740,10 +772,24 @@ impl Core {
         }
     }
 
-    /// Whether more runs and reads would only wait: a leader is busy with its disk and has no use for them before.
+    /// Whether there is use for more runs now. A leader whose disk is busy would only let them wait.
     #[must_use]
-    pub fn is_busy(&self) -> bool {
-        self.group.is_leader() && !self.inbox.is_empty() && !self.may_propose()
+    pub fn wants_runs(&self) -> bool {
+        !self.group.is_leader() || self.inbox.is_empty() || self.may_propose()
+    }
+
+    /// Whether there is use for more reads now. While a round is in flight they would only wait for the next one.
+    #[must_use]
+    pub fn wants_reads(&self) -> bool {
+        !self.reads.round_in_flight()
+    }
+
+    /// After how long the core wants a turn even if nothing happens, in ms; `None` for the next tick.
+    #[must_use]
+    pub fn patience_ms(&self) -> Option<u64> {
+        let gathers = self.gathers().then_some(GATHER_MS);
+        let has_spares = self.reads.has_spares().then_some(SPARES_WAIT_MS);
+        gathers.into_iter().chain(has_spares).min()
     }
 
     /// Whether something waits for apply, so that its progress is worth waking up for.

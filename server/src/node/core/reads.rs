@@ -3,8 +3,10 @@
 //! before it began. On the leader a round is raft's ReadIndex, on a follower a request to the leader, who lets it join a round of its own.
 //! A round that is not answered in time, or whose leader or term is gone, is forgotten and its reads join a new one with a fresh number:
 //! an answer to a forgotten round is ignored (etcd #20418 is what happens otherwise).
+//! A leader asks no more followers than it needs, those that answered last; the others are asked when these take too long.
 //! Invariant: a read is in exactly one place: waiting, in the round, or confirmed and waiting for apply.
 
+use raft::eraftpb::Message;
 use raftlog::message::{ReadReply, ReadRequest};
 
 /// Names a read between the core and the shell.
@@ -33,8 +35,12 @@ struct Round {
     number: u64,
     started_ms: u64,
     askers: Vec<Asker>,
+    /// Questions to followers whose answers are not needed if the others answer.
+    spares: Vec<Message>,
 }
 
+/// How long a leader waits for those whom it asks before it asks the others, in ms.
+pub(super) const SPARES_WAIT_MS: u64 = 10;
 /// A round without an answer for so long is begun again.
 const ROUND_TIMEOUT_MS: u64 = 500;
 
@@ -45,6 +51,8 @@ pub(super) struct Reads {
     round: Option<Round>,
     confirmed: Vec<Confirmed>,
     last_number: u64,
+    /// Followers that have answered rounds, the one that did so last first.
+    answering: Vec<u64>,
 }
 
 impl Reads {
@@ -58,8 +66,40 @@ impl Reads {
             return None;
         }
         self.last_number += 1;
-        self.round = Some(Round { number: self.last_number, started_ms: now_ms, askers: std::mem::take(&mut self.waiting) });
+        self.round =
+            Some(Round { number: self.last_number, started_ms: now_ms, askers: std::mem::take(&mut self.waiting), spares: Vec::new() });
         Some(self.last_number)
+    }
+
+    /// A follower has answered a round.
+    pub(super) fn answered(&mut self, peer: u64) {
+        if self.answering.first() != Some(&peer) {
+            self.answering.retain(|known| *known != peer);
+            self.answering.insert(0, peer);
+        }
+    }
+
+    /// Followers that have answered rounds, the one that did so last first.
+    pub(super) fn answering(&self) -> impl Iterator<Item = u64> {
+        self.answering.iter().copied()
+    }
+
+    /// Keeps a question of the round in flight back.
+    pub(super) fn spare(&mut self, message: Message) {
+        if let Some(round) = &mut self.round {
+            round.spares.push(message);
+        }
+    }
+
+    /// Whether questions are kept back.
+    pub(super) fn has_spares(&self) -> bool {
+        self.round.as_ref().is_some_and(|round| !round.spares.is_empty())
+    }
+
+    /// Takes the questions that were kept back, when the round takes too long.
+    pub(super) fn take_spares(&mut self, now_ms: u64) -> Vec<Message> {
+        let late = self.round.as_mut().filter(|round| now_ms.saturating_sub(round.started_ms) >= SPARES_WAIT_MS);
+        late.map(|round| std::mem::take(&mut round.spares)).unwrap_or_default()
     }
 
     /// Forgets the round in flight; its reads wait again. Followers ask again by themselves when the leader changes.
@@ -70,12 +110,17 @@ impl Reads {
         }
     }
 
-    /// Forgets what followers asked: this node is not their leader any more.
+    /// Forgets what followers asked and answered: this node is not their leader any more.
     pub(super) fn drop_peers(&mut self) {
+        self.answering.clear();
         self.waiting.retain(|asker| matches!(asker, Asker::Client { .. }));
         if let Some(round) = &mut self.round {
             round.askers.retain(|asker| matches!(asker, Asker::Client { .. }));
         }
+    }
+
+    pub(super) fn round_in_flight(&self) -> bool {
+        self.round.is_some()
     }
 
     pub(super) fn round_is_late(&self, now_ms: u64) -> bool {
