@@ -27,7 +27,7 @@ use raft::eraftpb::{ConfChangeV2, ConfState, Entry, Message, MessageType, Snapsh
 use raftlog::entry::{ENVELOPE_VERSION, EntryKind, Envelope, Run};
 use raftlog::group::{Group, NotProposed};
 use raftlog::log::{LogPosition, Persist};
-use raftlog::message::{Body, Forward, Frame, Match, Part, ReadReply, ReadRequest, VerifyResult};
+use raftlog::message::{Body, Forward, Frame, Match, Part, VerifyResult};
 
 pub use clock::Now;
 use clock::{Skew, StampClock};
@@ -384,27 +384,6 @@ impl Core {
         }
     }
 
-    fn read_reply(&mut self, from: u64, reply: ReadReply) {
-        if reply.boot == self.config.boot && self.group.leader() == Some(from) {
-            self.leader_matches = reply.matches;
-            self.reads.confirm(reply.round, reply.index, reply.now_ms);
-        }
-    }
-
-    fn read_request(&mut self, from: u64, request: ReadRequest) {
-        if !self.group.is_leader() {
-            return;
-        }
-        let asker = Asker::Peer { node_id: from, request };
-        // A follower repeats what it waits for.
-        self.time_waiters.retain(|(_, waiter)| !matches!(waiter, Asker::Peer { node_id, .. } if *node_id == from));
-        if request.log_time_ms > self.applied.log_time_ms {
-            self.time_waiters.push((request.log_time_ms, asker));
-        } else {
-            self.reads.push(asker);
-        }
-    }
-
     /// The stored snapshot in this message was received completely; raft decides whether to install it, when nothing else is under way. A
     /// later one takes the place of one that still waits.
     pub fn snapshot_received(&mut self, message: Message) {
@@ -620,61 +599,6 @@ impl Core {
         }
     }
 
-    /// Begins a round for the reads that wait, if none is in flight. A leader gets what its heartbeats ask the followers.
-    fn begin_read_round(&mut self) -> Option<Vec<u8>> {
-        let leader = self.group.leader()?;
-        let here = leader == self.config.node_id;
-        if here && !self.group.can_serve_reads() {
-            return None;
-        }
-        let round = self.reads.begin_round(self.now.mono_ms)?;
-        if here {
-            let question = [self.config.boot.to_be_bytes(), round.to_be_bytes()].concat();
-            if self.group.read_index(question.clone()) {
-                return Some(question);
-            }
-            self.reads.cancel_round();
-        } else {
-            let request = ReadRequest { round, boot: self.config.boot, log_time_ms: 0 };
-            self.send(leader, Lane::Control, Body::ReadRequest(request));
-        }
-        None
-    }
-
-    /// Waiters for log time: the leader proposes a purge, which carries its time; a follower asks the leader for one.
-    fn ask_for_time(&mut self) {
-        let Some(leader) = self.group.leader().filter(|leader| *leader != self.config.node_id) else { return };
-        if let Some(log_time_ms) = self.time_waiters.iter().map(|(time, _)| *time).max() {
-            // Round 0 is never begun, so the answer is ignored: what is waited for is the entry.
-            let request = ReadRequest { round: 0, boot: self.config.boot, log_time_ms };
-            self.send(leader, Lane::Control, Body::ReadRequest(request));
-        }
-    }
-
-    fn release_time_waiters(&mut self) {
-        let log_time_ms = self.applied.log_time_ms;
-        let (released, waiting) = std::mem::take(&mut self.time_waiters).into_iter().partition(|(time, _)| *time <= log_time_ms);
-        self.time_waiters = waiting;
-        for (_, asker) in Vec::<(u64, Asker)>::into_iter(released) {
-            self.reads.push(asker);
-        }
-    }
-
-    fn expire_time_waiters(&mut self) {
-        let now_ms = self.now.mono_ms;
-        let effects = &mut self.effects;
-        self.time_waiters.retain(|(_, asker)| match asker {
-            Asker::Client { id, deadline_ms } if *deadline_ms <= now_ms => {
-                effects.push(Effect::FailRead(*id, RequestError::NoLeader));
-                false
-            }
-            Asker::Client { .. } | Asker::Peer { .. } => true,
-        });
-        if self.time_waiters.iter().any(|(_, asker)| matches!(asker, Asker::Client { .. })) {
-            self.ask_for_time();
-        }
-    }
-
     /// `question`: that of a read round which this leader has begun just now.
     fn take_group_effects(&mut self, question: Option<&[u8]>) {
         let effects = self.group.effects();
@@ -711,21 +635,6 @@ impl Core {
         if let Some(to) = effects.snapshot_wanted {
             self.want_snapshot(to);
         }
-    }
-
-    /// Voters that answered read rounds last and with this one are a majority; `None` if there are not enough.
-    fn enough_voters(&self) -> Option<Vec<u64>> {
-        let configuration = self.group.configuration();
-        let others = configuration.voters.len() / 2;
-        let answering = self.reads.answering().filter(|peer| configuration.voters.contains(peer) && self.hears(*peer));
-        let enough: Vec<u64> = answering.take(others).collect();
-        (configuration.voters_outgoing.is_empty() && enough.len() == others).then_some(enough)
-    }
-
-    fn send_read_reply(&mut self, peer: u64, mut reply: ReadReply) {
-        let members = self.applied.members.members.iter();
-        reply.matches = members.map(|member| Match { node_id: member.node_id, index: self.match_index(member.node_id) }).collect();
-        self.send(peer, Lane::Control, Body::ReadReply(reply));
     }
 
     /// Sends a message of raft on the lane it belongs to. Also for messages that waited for a persist.

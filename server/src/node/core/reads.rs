@@ -4,10 +4,14 @@
 //! A round that is not answered in time, or whose leader or term is gone, is forgotten and its reads join a new one with a fresh number:
 //! an answer to a forgotten round is ignored (etcd #20418 is what happens otherwise).
 //! A leader asks no more followers than it needs, those that answered last; the others are asked when these take too long.
-//! Invariant: a read is in exactly one place: waiting, in the round, or confirmed and waiting for apply.
+//! A read that met a key whose deadline has passed on the leader's clock, and not in the log, first waits for log time.
+//! Invariant: a read is in exactly one place: waiting for log time, waiting for a round, in the round, or confirmed and waiting for apply.
 
 use raft::eraftpb::Message;
-use raftlog::message::{ReadReply, ReadRequest};
+use raftlog::message::{Body, Match, ReadReply, ReadRequest};
+
+use super::{Core, Effect, Lane};
+use crate::error::RequestError;
 
 /// Names a read between the core and the shell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -178,6 +182,99 @@ impl Reads {
 
     pub(super) fn waits_for_apply(&self) -> bool {
         !self.confirmed.is_empty()
+    }
+}
+
+impl Core {
+    pub(super) fn read_reply(&mut self, from: u64, reply: ReadReply) {
+        if reply.boot == self.config.boot && self.group.leader() == Some(from) {
+            self.leader_matches = reply.matches;
+            self.reads.confirm(reply.round, reply.index, reply.now_ms);
+        }
+    }
+
+    pub(super) fn read_request(&mut self, from: u64, request: ReadRequest) {
+        if !self.group.is_leader() {
+            return;
+        }
+        let asker = Asker::Peer { node_id: from, request };
+        // A follower repeats what it waits for.
+        self.time_waiters.retain(|(_, waiter)| !matches!(waiter, Asker::Peer { node_id, .. } if *node_id == from));
+        if request.log_time_ms > self.applied.log_time_ms {
+            self.time_waiters.push((request.log_time_ms, asker));
+        } else {
+            self.reads.push(asker);
+        }
+    }
+
+    /// Begins a round for the reads that wait, if none is in flight. A leader gets what its heartbeats ask the followers.
+    pub(super) fn begin_read_round(&mut self) -> Option<Vec<u8>> {
+        let leader = self.group.leader()?;
+        let here = leader == self.config.node_id;
+        if here && !self.group.can_serve_reads() {
+            return None;
+        }
+        let round = self.reads.begin_round(self.now.mono_ms)?;
+        if here {
+            let question = [self.config.boot.to_be_bytes(), round.to_be_bytes()].concat();
+            if self.group.read_index(question.clone()) {
+                return Some(question);
+            }
+            self.reads.cancel_round();
+        } else {
+            let request = ReadRequest { round, boot: self.config.boot, log_time_ms: 0 };
+            self.send(leader, Lane::Control, Body::ReadRequest(request));
+        }
+        None
+    }
+
+    /// Voters that answered read rounds last and with this one are a majority; `None` if there are not enough.
+    pub(super) fn enough_voters(&self) -> Option<Vec<u64>> {
+        let configuration = self.group.configuration();
+        let others = configuration.voters.len() / 2;
+        let answering = self.reads.answering().filter(|peer| configuration.voters.contains(peer) && self.hears(*peer));
+        let enough: Vec<u64> = answering.take(others).collect();
+        (configuration.voters_outgoing.is_empty() && enough.len() == others).then_some(enough)
+    }
+
+    pub(super) fn send_read_reply(&mut self, peer: u64, mut reply: ReadReply) {
+        let members = self.applied.members.members.iter();
+        reply.matches = members.map(|member| Match { node_id: member.node_id, index: self.match_index(member.node_id) }).collect();
+        self.send(peer, Lane::Control, Body::ReadReply(reply));
+    }
+
+    /// Waiters for log time: the leader proposes a purge, which carries its time; a follower asks the leader for one.
+    pub(super) fn ask_for_time(&mut self) {
+        let Some(leader) = self.group.leader().filter(|leader| *leader != self.config.node_id) else { return };
+        if let Some(log_time_ms) = self.time_waiters.iter().map(|(time, _)| *time).max() {
+            // Round 0 is never begun, so the answer is ignored: what is waited for is the entry.
+            let request = ReadRequest { round: 0, boot: self.config.boot, log_time_ms };
+            self.send(leader, Lane::Control, Body::ReadRequest(request));
+        }
+    }
+
+    pub(super) fn release_time_waiters(&mut self) {
+        let log_time_ms = self.applied.log_time_ms;
+        let (released, waiting) = std::mem::take(&mut self.time_waiters).into_iter().partition(|(time, _)| *time <= log_time_ms);
+        self.time_waiters = waiting;
+        for (_, asker) in Vec::<(u64, Asker)>::into_iter(released) {
+            self.reads.push(asker);
+        }
+    }
+
+    pub(super) fn expire_time_waiters(&mut self) {
+        let now_ms = self.now.mono_ms;
+        let effects = &mut self.effects;
+        self.time_waiters.retain(|(_, asker)| match asker {
+            Asker::Client { id, deadline_ms } if *deadline_ms <= now_ms => {
+                effects.push(Effect::FailRead(*id, RequestError::NoLeader));
+                false
+            }
+            Asker::Client { .. } | Asker::Peer { .. } => true,
+        });
+        if self.time_waiters.iter().any(|(_, asker)| matches!(asker, Asker::Client { .. })) {
+            self.ask_for_time();
+        }
     }
 }
 
