@@ -503,18 +503,37 @@ mod tests {
 
     use super::*;
     use crate::net::peer::Seal;
+    use crate::node::core::Change;
+
+    fn peers(gate: &Gate) -> Peers {
+        let options = PeerOptions { seal: Seal::new(None), snapshot_chunk_bytes: 1, snapshots_dir: "unused".into() };
+        let (events, _received) = mpsc::channel(1);
+        let network = PeerNetwork::new(options.clone(), gate.clone(), events);
+        let client = PeerClient::new(&options);
+        Peers { network, gate: gate.clone(), client, node_id: 1, members: RwLock::default(), runtime: Handle::current() }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_comes_late_does_not_put_an_address_back() {
+        let peers = peers(&Gate::default());
+        let at = |peer: &str| Addresses { peer: peer.to_owned(), ..Addresses::default() };
+        let before = Members::initial("c".repeat(40), LEVEL, [(101, at("127.0.0.1:1")), (102, at("127.0.0.1:2"))]);
+        let mut moved = before.clone();
+        moved.apply(&Change::Update(Member { node_id: 2, incarnation: 102, addresses: at("127.0.0.1:3"), level: LEVEL }));
+        for table in [&before, &moved, &before] {
+            peers.set_members(table);
+        }
+        assert_eq!(peers.address(2).as_deref(), Some("127.0.0.1:3"));
+    }
 
     #[tokio::test]
     async fn a_table_is_not_put_back_at_the_gate_by_an_older_one() {
-        let options = PeerOptions { seal: Seal::new(None), snapshot_chunk_bytes: 1, snapshots_dir: "unused".into() };
-        let (events, _received) = mpsc::channel(1);
         let gate = Gate::default();
-        let network = PeerNetwork::new(options.clone(), gate.clone(), events);
-        let client = PeerClient::new(&options);
-        let peers = Peers { network, gate: gate.clone(), client, node_id: 1, members: RwLock::default(), runtime: Handle::current() };
+        let peers = peers(&gate);
         // Long ones, so that a table is on its way for a while.
         let table = |removed: u64| Members {
             removed: (10..10 + removed).collect(),
+            changes: removed,
             ..Members::initial("c".repeat(40), LEVEL, [(101, Addresses::default())])
         };
         for round in 0..200 {

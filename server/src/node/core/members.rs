@@ -56,6 +56,9 @@ pub struct Members {
     /// Ids that were removed.
     #[prost(uint64, repeated, tag = "5")]
     pub removed: Vec<u64>,
+    /// Changes since the cluster was founded.
+    #[prost(uint64, tag = "6")]
+    pub changes: u64,
 }
 
 /// A change of the table, as an entry of kind `Membership` or with a configuration change.
@@ -105,7 +108,7 @@ impl Members {
     pub fn initial(cluster_id: String, level: u32, nodes: impl IntoIterator<Item = (u64, Addresses)>) -> Self {
         let members: Vec<_> =
             (1..).zip(nodes).map(|(node_id, (incarnation, addresses))| Member { node_id, incarnation, addresses, level }).collect();
-        Self { cluster_id, next_id: members.len() as u64 + 1, level, members, removed: Vec::new() }
+        Self { cluster_id, next_id: members.len() as u64 + 1, level, members, removed: Vec::new(), changes: 0 }
     }
 
     /// The member with an id.
@@ -114,10 +117,10 @@ impl Members {
         self.members.iter().find(|member| member.node_id == node_id)
     }
 
-    /// Whether another table of this cluster says more of who came and who went. Addresses may differ either way.
+    /// Whether another table of this cluster is a later one.
     #[must_use]
     pub fn is_older_than(&self, other: &Self) -> bool {
-        (self.next_id, self.removed.len()) < (other.next_id, other.removed.len())
+        self.changes < other.changes
     }
 
     /// The member with an incarnation.
@@ -128,6 +131,7 @@ impl Members {
 
     /// Applies a change. Deterministic; a change that does not fit the table is ignored.
     pub fn apply(&mut self, change: &Change) {
+        self.changes += 1;
         match change {
             Change::Register(node) => {
                 if let Some(known) = self.members.iter_mut().find(|member| member.incarnation == node.incarnation) {
@@ -173,14 +177,20 @@ mod tests {
         members.apply(&Change::Register(node(7, "b")));
         assert_eq!(members.by_incarnation(7).map(|member| member.node_id), Some(3));
         assert_eq!(members.removed, [2]);
-        let before = members.clone();
-        members.apply(&Change::Register(node(8, "d")));
-        assert!(before.is_older_than(&members) && !members.is_older_than(&before));
-        let registered = members.clone();
-        members.apply(&Change::Remove(Ids { ids: vec![4] }));
-        assert!(registered.is_older_than(&members) && !members.is_older_than(&members));
         members.apply(&Change::Level(3));
         members.apply(&Change::Level(2));
         assert_eq!(members.level, 3);
+    }
+
+    #[test]
+    fn a_table_is_older_than_what_became_of_it() {
+        let mut members = Members::initial("c".into(), 1, [(100, node(100, "a").addresses)]);
+        let moved = Member { node_id: 1, ..node(100, "b") };
+        for change in [Change::Register(node(7, "b")), Change::Update(moved), Change::Remove(Ids { ids: vec![2] }), Change::Level(3)] {
+            let before = members.clone();
+            members.apply(&change);
+            assert!(before.is_older_than(&members) && !members.is_older_than(&before), "{change:?}");
+            assert!(!members.is_older_than(&members));
+        }
     }
 }
