@@ -408,6 +408,15 @@ impl Group {
         self.raw.raft.set_randomized_election_timeout(usize::try_from(ticks).expect("a small number"));
     }
 
+    /// Whether anything but the messages in a persist waits until it is durable. A follower with entries that are not committed yet, as far
+    /// as it knows, waits for nothing.
+    #[must_use]
+    pub fn waits_for_persist(&self) -> bool {
+        let only_follows = self.role() == StateRole::Follower && !self.installing && self.held_until.is_none();
+        let lacks_nothing = only_follows && self.commit_index() <= self.raw.raft.raft_log.persisted;
+        !(self.unpersisted.is_empty() || lacks_nothing)
+    }
+
     /// Whether this node leads.
     #[must_use]
     pub fn is_leader(&self) -> bool {

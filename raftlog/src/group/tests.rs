@@ -273,3 +273,39 @@ fn only_news_of_a_commit_that_a_later_append_tells_too_is_dropped() {
     assert_eq!(kept(&[append(2, 6, 0, 5), with_entries]), [true, true], "and one that begins elsewhere");
     assert_eq!(kept(&[message(MessageType::MsgHeartbeat, 2, 7, 0, 5), append(2, 7, 1, 5)]), [true, true]);
 }
+
+#[test]
+fn a_follower_waits_for_its_disk_only_with_what_is_committed() {
+    let mut member = Member::new(2, 1);
+    let append = |index: u64, commit: u64| {
+        let entry = Entry { index: index + 1, term: 6, ..Entry::default() };
+        let log_term = if index == INITIAL_POSITION.index { INITIAL_POSITION.term } else { 6 };
+        let mut message = Message { from: 1, to: 2, term: 6, index, log_term, commit, entries: vec![entry].into(), ..Message::default() };
+        message.set_msg_type(MessageType::MsgAppend);
+        message
+    };
+    let first = INITIAL_POSITION.index;
+    // With the new term, and whether it has told anybody of it.
+    member.group.step(append(first, first));
+    member.persists.extend(member.group.effects().persists);
+    assert!(member.group.waits_for_persist(), "answers of the new term wait");
+    let settle = |member: &mut Member| {
+        while !member.persists.is_empty() {
+            member.persist_one();
+        }
+        let effects = member.group.effects();
+        member.persists.extend(effects.persists);
+        effects.committed.len()
+    };
+    settle(&mut member);
+    assert!(!member.group.waits_for_persist());
+    member.group.step(append(first + 1, first));
+    member.persists.extend(member.group.effects().persists);
+    assert!(!member.persists.is_empty() && !member.group.waits_for_persist(), "nobody says that it is committed");
+    member.group.step(append(first + 2, first + 2));
+    let effects = member.group.effects();
+    member.persists.extend(effects.persists);
+    assert!(member.group.waits_for_persist(), "what is committed can be applied when it is durable");
+    assert_eq!(effects.committed.len() + settle(&mut member), 2);
+    assert!(!member.group.waits_for_persist());
+}

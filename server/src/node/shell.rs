@@ -182,7 +182,9 @@ pub(super) struct Completions {
     persisted: AtomicU64,
     rest: Mutex<Finished>,
     events: Events,
-    /// Whether the core waits for progress of apply.
+    /// Whether the core waits for progress of the log.
+    persisted_wanted: AtomicBool,
+    /// Whether it waits for progress of apply.
     applied_wanted: AtomicBool,
 }
 
@@ -200,8 +202,10 @@ struct Finished {
 
 impl Completions {
     pub(super) fn persisted(&self, number: u64) {
-        self.persisted.store(number, Ordering::Release);
-        self.events.mailbox.wake();
+        self.persisted.store(number, Ordering::SeqCst);
+        if self.persisted_wanted.load(Ordering::SeqCst) {
+            self.events.mailbox.wake();
+        }
     }
 
     pub(super) fn applied(&self, applied: Applied) {
@@ -252,10 +256,13 @@ impl Completions {
         change(&mut self.rest.lock().expect("no holder of this lock panics"));
     }
 
-    /// Says whether apply has to wake the core for mere progress. Returns whether there is progress already.
-    fn want_applied(&self, wanted: bool) -> bool {
-        self.applied_wanted.store(wanted, Ordering::SeqCst);
-        wanted && self.rest.lock().expect("no holder of this lock panics").applied.is_some()
+    /// Says whether mere progress has to wake the core: that of apply, and that of the log beyond the persist `after`. Returns whether there
+    /// is such progress already.
+    fn want(&self, applied: bool, after: Option<u64>) -> bool {
+        self.applied_wanted.store(applied, Ordering::SeqCst);
+        self.persisted_wanted.store(after.is_some(), Ordering::SeqCst);
+        applied && self.rest.lock().expect("no holder of this lock panics").applied.is_some()
+            || after.is_some_and(|number| self.persisted.load(Ordering::SeqCst) > number)
     }
 
     fn take(&self) -> (u64, Finished) {
@@ -346,6 +353,7 @@ pub fn start(
         persisted: AtomicU64::new(0),
         rest: Mutex::default(),
         events: events.clone(),
+        persisted_wanted: AtomicBool::new(false),
         applied_wanted: AtomicBool::new(false),
     });
     let (log_sender, log_tasks) = sync_channel(TASKS_MAX);
@@ -486,7 +494,8 @@ impl Shell {
         self.turn(Vec::new());
         loop {
             let appetite = Appetite { runs: self.core.wants_runs(), reads: self.core.wants_reads() };
-            let events = if self.completions.want_applied(self.core.waits_for_apply()) {
+            let after = self.core.waits_for_persist().then_some(self.seen_persisted);
+            let events = if self.completions.want(self.core.waits_for_apply(), after) {
                 Vec::new()
             } else {
                 let turn = self.core.patience_ms().map(|ms| Instant::now() + Duration::from_millis(ms));

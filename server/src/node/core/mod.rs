@@ -701,6 +701,12 @@ impl Core {
         gathers.into_iter().chain(has_spares).min()
     }
 
+    /// Whether something waits for the log's disk, so that its progress is worth waking up for.
+    #[must_use]
+    pub fn waits_for_persist(&self) -> bool {
+        self.group.waits_for_persist() || self.received.is_some()
+    }
+
     /// Whether something waits for apply, so that its progress is worth waking up for.
     #[must_use]
     pub fn waits_for_apply(&self) -> bool {

@@ -116,7 +116,9 @@ impl Life {
     pub(super) fn report_stored(&mut self, tasks: &[LogTask], out: &mut Vec<Out>) {
         if let Some(last) = log_writer::persists(tasks).last() {
             self.finished.persisted = last.number;
-            self.schedule_turn(out);
+            if self.core.waits_for_persist() {
+                self.schedule_turn(out);
+            }
         }
         for message in log_writer::persists(tasks).flat_map(|persist| &persist.messages) {
             let (to, lane, frame) = raft_frame(message, self.now.wall_ms);
