@@ -4,13 +4,14 @@
 //! `node` runs one node, `cluster` several that form a group, `supervised` those of `redraft cluster`; `network` cuts nodes off from each
 //! other, `clock` gives them wrong clocks, `disk` full disks, `power` takes their power away, `damage` spoils their files, with `shim` to get
 //! between a node and its system; `load` writes and remembers what was acknowledged, `history` judges whether counters were linearizable, `linearizability` whether any history of commands was; `differential` compares a
-//! node's replies with those of `redis`, and `bench` its speed.
+//! node's replies with those of `redis`, and `bench` its speed; `capacity` measures sizes and long runs, both with `load_program`.
 //! The harness panics where a test would: nobody could act upon its errors. Every process ends with the value that owns it, and also
 //! when this process is killed.
 
 pub mod address;
 pub mod bench;
 pub mod campaign;
+pub mod capacity;
 pub mod client;
 pub mod clock;
 pub mod cluster;
@@ -21,6 +22,7 @@ pub mod disk;
 pub mod history;
 pub mod linearizability;
 pub mod load;
+pub mod load_program;
 pub mod network;
 pub mod node;
 pub mod power;
