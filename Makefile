@@ -5,7 +5,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build run test check sim sim-selftest chaos fuzz soak bench fmt prepare test-tools simulator
+.PHONY: help build run test check sim sim-selftest chaos fuzz soak bench capacity fmt prepare test-tools simulator
 
 REDRAFT_CACHE ?= $(HOME)/.cache/redraft
 CARGO_TARGET_DIR ?= $(REDRAFT_CACHE)/target
@@ -68,6 +68,9 @@ fuzz: prepare ## Fuzz what reads bytes from outside, FUZZ_SECONDS=60 per target
 bench: build ## Compare speed with redis-server: QUICK=1 for a look, WRITE_DOCS=1 to show it in docs/benchmarks.md
 	@bash .ci/setup redis
 	REDRAFT_BIN=$(CURDIR)/target/release/redraft $(CARGO_TARGET_DIR)/release/bench $(if $(QUICK),--quick) $(if $(WRITE_DOCS),--write-docs)
+
+capacity: build ## Measure dataset, stalls, scale and recovery, about an hour and 40 GiB: PART= for one, ARGS="--gib 2 ..."
+	REDRAFT_BIN=$(CURDIR)/target/release/redraft $(CARGO_TARGET_DIR)/release/capacity $(PART) $(ARGS)
 
 fmt: ## Format the code
 	@bash .ci/setup check

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use redraft_tests::campaign::chaos::{self, Mode};
-use redraft_tests::campaign::{crash_all, failover, larger_than_memory, power};
+use redraft_tests::campaign::{crash_all, failover, power};
 
 #[test]
 fn leaders_killed_under_load() {
@@ -53,19 +53,4 @@ fn faults_of_many_kinds_under_load() {
         recovery_max: Duration::from_secs(30),
     });
     eprintln!("{report}");
-}
-
-#[test]
-fn more_data_than_memory() {
-    let report = larger_than_memory::run(&larger_than_memory::Plan {
-        bytes: 96 << 20,
-        value_bytes: 1024,
-        block_cache_bytes: 8 << 20,
-        memtable_bytes: 8 << 20,
-        resident_bytes_max: 256 << 20,
-        restart_max: Duration::from_secs(10),
-        sample: 2_000,
-        dir: None,
-    });
-    assert!(report.writes_per_second > 0.0, "{report:?}");
 }

@@ -34,8 +34,7 @@ pub struct Cost {
 pub struct Accounts {
     moment: Instant,
     processes: Vec<(Part, u32)>,
-    /// Ticks and bytes of each.
-    usages: Vec<(u64, u64)>,
+    usages: Vec<Usage>,
     disk: Option<PathBuf>,
     flushes: Option<u64>,
 }
@@ -45,7 +44,7 @@ impl Accounts {
     /// # Errors
     /// The system does not tell: one line.
     pub fn read(processes: Vec<(Part, u32)>, dir: &Path) -> Result<Accounts, String> {
-        let usages = processes.iter().map(|(_, pid)| usage(*pid)).collect::<Result<_, _>>()?;
+        let usages = processes.iter().map(|(_, pid)| Usage::read(*pid)).collect::<Result<_, _>>()?;
         let disk = disk_of(dir);
         let flushes = disk.as_deref().and_then(flushes);
         Ok(Accounts { moment: Instant::now(), processes, usages, disk, flushes })
@@ -56,10 +55,10 @@ impl Accounts {
     /// The system does not tell: one line.
     pub fn cost_since(&self) -> Result<Cost, String> {
         let mut cost = Cost::default();
-        for ((part, pid), (ticks, bytes)) in self.processes.iter().zip(&self.usages) {
-            let (ticks_now, bytes_now) = usage(*pid)?;
-            cost.cpu_us.push((*part, ticks_now.saturating_sub(*ticks) as f64 * TICK_US));
-            cost.written_bytes += bytes_now.saturating_sub(*bytes) as f64;
+        for ((part, pid), before) in self.processes.iter().zip(&self.usages) {
+            let now = Usage::read(*pid)?;
+            cost.cpu_us.push((*part, now.cpu_us_since(before)));
+            cost.written_bytes += now.written_bytes_since(before) as f64;
         }
         let flushes_now = self.disk.as_deref().and_then(flushes);
         let seconds = self.moment.elapsed().as_secs_f64();
@@ -68,15 +67,38 @@ impl Accounts {
     }
 }
 
-/// Ticks of the processor and bytes written, of a process.
-fn usage(pid: u32) -> Result<(u64, u64), String> {
-    let read = |name: &str| {
-        let path = format!("/proc/{pid}/{name}");
-        fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))
-    };
-    let ticks = ticks(&read("stat")?).ok_or_else(|| format!("/proc/{pid}/stat has another form"))?;
-    let bytes = written_bytes(&read("io")?).ok_or_else(|| format!("/proc/{pid}/io has another form"))?;
-    Ok((ticks, bytes))
+/// What a process has used since it began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    ticks: u64,
+    written_bytes: u64,
+}
+
+impl Usage {
+    /// That of a process.
+    /// # Errors
+    /// The system does not tell: one line.
+    pub fn read(pid: u32) -> Result<Usage, String> {
+        let read = |name: &str| {
+            let path = format!("/proc/{pid}/{name}");
+            fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))
+        };
+        let ticks = ticks(&read("stat")?).ok_or_else(|| format!("/proc/{pid}/stat has another form"))?;
+        let written_bytes = written_bytes(&read("io")?).ok_or_else(|| format!("/proc/{pid}/io has another form"))?;
+        Ok(Usage { ticks, written_bytes })
+    }
+
+    /// Processor time since an earlier look at the same process, in microseconds.
+    #[must_use]
+    pub fn cpu_us_since(&self, earlier: &Usage) -> f64 {
+        self.ticks.saturating_sub(earlier.ticks) as f64 * TICK_US
+    }
+
+    /// Bytes written since an earlier look at the same process.
+    #[must_use]
+    pub fn written_bytes_since(&self, earlier: &Usage) -> u64 {
+        self.written_bytes.saturating_sub(earlier.written_bytes)
+    }
 }
 
 /// Fields 14 and 15; the second is the name, in parentheses, and may hold anything.

@@ -2,13 +2,9 @@
 //! reads and writes in one pipeline, and for latency at a given rate.
 
 use std::net::SocketAddr;
-use std::process::{Command, Stdio};
-
-use serde_json::Value;
-use tempfile::NamedTempFile;
 
 use super::cells::{KEYS, Row, Test};
-use crate::process::redraft_binary;
+use crate::load_program::{self, LoadFigures};
 use crate::redis::{BENCHMARK_VALUE_BYTES, BenchmarkRun, benchmark};
 
 /// Commands per pipeline when all keys are written.
@@ -92,56 +88,13 @@ fn is_for_load(row: &Row) -> bool {
     row.test == Test::Mixed || row.rate.is_some()
 }
 
-/// Runs `redraft load`.
+/// Runs `redraft load`. A rate that the server did not keep up with shows in the figures.
 fn load(address: SocketAddr, args: &str) -> Result<Figures, String> {
-    let report = NamedTempFile::new().map_err(|error| format!("cannot make a file: {error}"))?;
-    let mut command = Command::new(redraft_binary());
-    command.args(["load", "--quiet", "--address", &address.to_string(), "--value-bytes", &BENCHMARK_VALUE_BYTES.to_string()]);
-    command.args(args.split(' ')).arg("--json").arg(report.path());
-    let output = command.stdin(Stdio::null()).output().map_err(|error| format!("cannot run redraft load: {error}"))?;
-    if !output.status.success() {
-        return Err(format!("redraft load {args} ended with {}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim()));
+    let args = format!("{args} --value-bytes {BENCHMARK_VALUE_BYTES}");
+    let found = load_program::run(&[address], &args)?;
+    if !found.failures.is_empty() {
+        return Err(format!("redraft load {args} met failures: {:?}", found.failures));
     }
-    let text = std::fs::read_to_string(report.path()).map_err(|error| format!("cannot read the report of redraft load: {error}"))?;
-    let report: Value = serde_json::from_str(&text).map_err(|error| format!("the report of redraft load: {error}"))?;
-    figures(&report)
-}
-
-/// The figures in a report, if no command failed. A rate that the server did not keep up with shows in them.
-fn figures(report: &Value) -> Result<Figures, String> {
-    let number = |value: &Value, name: &str| value[name].as_f64().ok_or_else(|| format!("the report of redraft load has no {name}"));
-    for failures in ["errors", "broken_connections", "refused_connections"] {
-        if report[failures] != Value::Object(serde_json::Map::new()) {
-            return Err(format!("redraft load met {failures}: {}", report[failures]));
-        }
-    }
-    let latency = &report["latency_ms"];
-    Ok(Figures {
-        commands: number(report, "commands")? as u64,
-        per_second: number(report, "per_second")?,
-        p50_ms: number(latency, "p50")?,
-        p99_ms: number(latency, "p99")?,
-        p999_ms: Some(number(latency, "p99.9")?),
-        max_ms: number(latency, "max")?,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn reports_of_the_load_are_read() {
-        let latency = json!({ "p50": 0.5, "p99": 1.5, "p99.9": 2.5, "max": 9.0 });
-        let mut report = json!({
-            "commands": 10, "per_second": 5.0, "latency_ms": latency,
-            "errors": {}, "broken_connections": {}, "refused_connections": {},
-        });
-        let expected = Figures { commands: 10, per_second: 5.0, p50_ms: 0.5, p99_ms: 1.5, p999_ms: Some(2.5), max_ms: 9.0 };
-        assert_eq!(figures(&report), Ok(expected));
-        report["errors"] = json!({ "ERR no": 1 });
-        figures(&report).expect_err("errors are no figures");
-    }
+    let LoadFigures { commands, per_second, p50_ms, p99_ms, p999_ms, max_ms, .. } = found;
+    Ok(Figures { commands, per_second, p50_ms, p99_ms, p999_ms: Some(p999_ms), max_ms })
 }

@@ -58,7 +58,7 @@ pub fn run(plan: &Plan) -> Result<String, String> {
 }
 
 /// Writes a file, in a directory that need not be there.
-fn write(path: &Path, text: &str) -> Result<(), String> {
+pub(crate) fn write(path: &Path, text: &str) -> Result<(), String> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let written = parent.map_or(Ok(()), std::fs::create_dir_all).and_then(|()| std::fs::write(path, text));
     written.map_err(|error| format!("cannot write {}: {error}", path.display()))

@@ -5,7 +5,6 @@ pub mod chaos;
 pub mod crash_all;
 pub mod damage;
 pub mod failover;
-pub mod larger_than_memory;
 pub mod power;
 
 use std::time::Duration;
