@@ -99,25 +99,39 @@ pub fn run(plan: &Plan, place: &Place) -> Result<Findings, String> {
 
 /// Overwrites keys until the log has nearly as many entries as one that is about to be truncated; that number.
 fn fill_log(node: &Node, plan: &Plan) -> Result<u64, String> {
-    let span = || {
-        let status = node.status();
-        (status.first_index, status.last_index - status.first_index)
-    };
     let args = format!("--test set --keys {} --value-bytes {VALUE_BYTES} --pipeline 100 --requests {}", plan.keys, plan.step());
-    let (first_index, mut longest) = span();
-    let mut was_truncated = false;
+    let mut spans = Spans::default();
     for _ in 0..LOOKS_MAX {
-        load_program::run(&[node.address()], &args)?;
-        let (first, entries) = span();
-        was_truncated |= first != first_index;
-        if was_truncated && entries as f64 >= FULL * longest as f64 {
+        let status = node.status();
+        if let Some(entries) = spans.look(status.first_index, status.last_index) {
             return Ok(entries);
         }
-        if !was_truncated {
-            longest = longest.max(entries);
-        }
+        load_program::run(&[node.address()], &args)?;
     }
     Err(format!("the log was not filled by {} writes", LOOKS_MAX * plan.step()))
+}
+
+/// How many entries a log had, look by look.
+#[derive(Debug, Default)]
+struct Spans {
+    first_index: Option<u64>,
+    /// The most since it was truncated last.
+    longest: u64,
+    /// A full log: the least that it had before it was truncated. One whose data are not durable yet is truncated late, and is longer.
+    full: Option<u64>,
+}
+
+impl Spans {
+    /// The span, if it is nearly that of a full log.
+    fn look(&mut self, first_index: u64, last_index: u64) -> Option<u64> {
+        let span = last_index + 1 - first_index;
+        if self.first_index.replace(first_index).is_some_and(|before| before != first_index) {
+            self.full = Some(self.full.map_or(self.longest, |full| full.min(self.longest)));
+            self.longest = 0;
+        }
+        self.longest = self.longest.max(span);
+        self.full.filter(|full| span as f64 >= FULL * *full as f64).map(|_| span)
+    }
 }
 
 fn findings(plan: &Plan, restarts: &[Restart]) -> Findings {
@@ -151,4 +165,23 @@ fn findings(plan: &Plan, restarts: &[Restart]) -> Findings {
 
 fn json(plan: &Plan, restarts: &[Restart]) -> Value {
     json!({ "restart": { "plan": plan, "restarts": restarts } })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_is_full_when_it_is_as_long_as_one_that_was_truncated() {
+        let mut spans = Spans::default();
+        let mut check = |first, last, expected| assert_eq!(spans.look(first, last), expected, "{first} to {last}");
+        check(1, 100, None);
+        check(1, 300, None);
+        check(151, 310, None);
+        check(151, 350, None);
+        // Truncated sooner than the first time: that was late.
+        check(251, 360, None);
+        check(251, 429, None);
+        check(251, 430, Some(180));
+    }
 }
