@@ -15,7 +15,7 @@ fn figures(part: &str, line: &str) -> Json {
     assert!(output.status.success(), "{part} {line} ended with {}: {said}", output.status);
     let text = std::fs::read_to_string(dir.join(format!("{part}.json"))).expect("a file of figures");
     let report: Json = serde_json::from_str(&text).expect("it is JSON");
-    assert!(report["findings"]["marks"].as_array().is_some_and(|marks| marks.len() >= 3), "{report:#}");
+    assert!(report["findings"]["marks"].as_array().is_some_and(|marks| marks.len() >= 2), "{report:#}");
     report["findings"]["figures"].clone()
 }
 
