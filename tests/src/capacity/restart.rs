@@ -52,6 +52,9 @@ impl Plan {
     }
 }
 
+/// Ends a node's process.
+type End = fn(&mut Node);
+
 /// One end and one start.
 #[derive(Clone, Debug, Serialize)]
 struct Restart {
@@ -78,7 +81,7 @@ pub fn run(plan: &Plan, place: &Place) -> Result<Findings, String> {
     eprintln!("  restart: {} keys are written", plan.keys);
     let fill = format!("--test fill --keys {} --value-bytes {VALUE_BYTES} --pipeline 100", plan.keys);
     load_program::run(&[node.address()], &fill)?;
-    let ways: [(&'static str, fn(&mut Node)); 2] = [("SIGKILL", Node::kill), ("a stop in order", Node::stop)];
+    let ways: [(&'static str, End); 2] = [("SIGKILL", Node::kill), ("a stop in order", Node::stop)];
     let mut restarts = Vec::new();
     for (how, end) in ways {
         let log_entries = fill_log(&node, plan)?;
