@@ -7,9 +7,9 @@
 //! - `scale`: the same load over connections, sizes of values, and numbers of keys;
 //! - `recovery`: `restart`, a node that was killed or stopped at the worst moment, and `joining`, a node that has nothing yet.
 //!
-//! `arrival` follows a node that joins, `filling` writes data that can be checked, `room` asks for disk space before and counts it after, `findings` shows what was found;
-//! `load_program` outside puts the load on. Everything is bounded in time and in disk space. What breaks a promise that is not about speed
-//! (a wrong value, a node that ends) is a panic, as in a campaign; a mark that does not hold is told.
+//! `arrival` follows a node that joins, `filling` writes data that can be checked, `room` asks for disk space before and counts it after,
+//! `findings` shows what was found; `load_program` outside puts the load on. Everything is bounded in time and in disk space. What breaks a
+//! promise that is not about speed (a wrong value, a node that ends) is a panic, as in a campaign; a mark that does not hold is told.
 
 mod arrival;
 pub mod dataset;
