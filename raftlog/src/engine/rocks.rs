@@ -61,6 +61,8 @@ const LEVEL_0_FILES_SLOW: i32 = 40;
 const LEVEL_0_FILES_MAX: i32 = 60;
 /// Shards of the block cache, as a power of two: enough for the threads that read, few enough to be large.
 const CACHE_SHARD_BITS: i32 = 2;
+/// Bytes of a file that are written before they are on their way to the disk.
+const BYTES_PER_SYNC: u64 = 1 << 20;
 /// Size at which an export starts the next file.
 const EXPORT_FILE_BYTES: u64 = 64 << 20;
 
@@ -84,7 +86,7 @@ impl RocksEngine {
         db_options.set_max_subcompactions(2);
         db_options.set_db_write_buffer_size(options.memtable_bytes);
         db_options.set_max_total_wal_size(4 * options.memtable_bytes as u64);
-        db_options.set_bytes_per_sync(1 << 20);
+        db_options.set_bytes_per_sync(BYTES_PER_SYNC);
         db_options.set_keep_log_file_num(4);
         db_options.set_max_log_file_size(4 << 20);
         db_options.set_recycle_log_file_num(0);
@@ -242,6 +244,8 @@ impl Engine for RocksEngine {
         let mut files = Vec::new();
         let mut options = Options::default();
         options.set_compression_type(DBCompressionType::Lz4);
+        // Else a sync of the log, which shares the file system's journal, would wait for all of it.
+        options.set_bytes_per_sync(BYTES_PER_SYNC);
         for cf in self.families() {
             let mut items = view.items(cf, range, Direction::Forward).peekable();
             let mut part = 0;

@@ -18,6 +18,8 @@ use raftlog::engine::{Engine, EngineError, ViewKind};
 use raftlog::group::{Group, GroupConfig};
 use raftlog::log::{HighWater, LogError, LogPosition, LogStore, Mark, Persist};
 use raftlog::message::{Body, Difference, Frame, GroupDigest, Part, VerifyResult};
+use rustix::process::setpriority_process;
+use rustix::thread::gettid;
 use tokio::sync::oneshot;
 
 use super::apply_worker::{ApplyTask, ApplyWorker, ClientRun};
@@ -42,6 +44,8 @@ use crate::metrics::{Metric, Metrics};
 
 /// How long a sender waits before it tries a full mailbox again.
 const FULL_MAILBOX_PAUSE: Duration = Duration::from_millis(1);
+/// Nice value of threads in the background: a tenth of the share of others.
+const BACKGROUND_NICE: i32 = 10;
 /// Bytes of a key in the log.
 const LOGGED_KEY_BYTES_MAX: usize = 256;
 /// Tasks waiting for a worker; the core waits beyond that.
@@ -437,6 +441,13 @@ pub(super) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) {
     thread::Builder::new().name(name.to_owned()).spawn(body).expect("the system has a thread to spare");
 }
 
+/// Lets the node's other threads go before this one, for which nobody waits from now on.
+pub(super) fn step_back() {
+    if let Err(error) = setpriority_process(Some(gettid()), BACKGROUND_NICE) {
+        tracing::debug!(%error, "a thread in the background has the priority of the others");
+    }
+}
+
 /// The wall clock, in ms since the Unix epoch.
 pub(super) fn wall_ms() -> u64 {
     milliseconds(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
@@ -792,6 +803,7 @@ impl Shell {
         let (events, shared) = (self.events.clone(), Arc::clone(&self.shared));
         let dir = self.snapshots_dir.join(format!("out-{to}-{}", id.0));
         spawn("snapshot", move || {
+            step_back();
             // No installation may pull the data away under the view.
             let _whole = shared.whole.read().expect("no holder of this lock panics");
             let has_room = || !shared.disk_is_full.load(Ordering::Relaxed);

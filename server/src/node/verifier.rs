@@ -16,7 +16,7 @@ use raftlog::message::Part;
 use super::core::GROUP;
 use super::exit::stop_for;
 use super::handle::Shared;
-use super::shell::{Completions, spawn};
+use super::shell::{Completions, spawn, step_back};
 use crate::keyspace::digest::{self, Digested};
 use crate::metrics::Metric;
 
@@ -59,6 +59,7 @@ impl Verifier {
             completions.digested(entry, None);
             // Who waits for it has the other end, so it arrives.
             let _ = view_taken.send(());
+            step_back();
             let examination = Examination { entry, view: view.as_ref(), cancelled: &cancelled, completions: &completions };
             if let Err(error) = examination.run(&shared, &asked) {
                 stop_for(&error, &format!("the data cannot be verified: {error}"));
