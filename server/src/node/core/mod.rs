@@ -359,8 +359,8 @@ impl Core {
             Some(Body::Raft(bytes)) => match Message::parse_from_bytes(&bytes) {
                 // Snapshots come with their files, by `snapshot_received`.
                 Ok(message) if message.from == from && message.get_msg_type() != MessageType::MsgSnapshot => {
-                    if message.get_msg_type() == MessageType::MsgHeartbeatResponse && !message.context.is_empty() {
-                        self.reads.answered(from);
+                    if message.get_msg_type() == MessageType::MsgHeartbeatResponse {
+                        self.heartbeat_answered(from, &message.context);
                     }
                     self.group.step(message);
                 }
@@ -453,10 +453,10 @@ impl Core {
         self.propose_rounds();
         self.propose_runs();
         let question = self.begin_read_round();
-        for message in self.reads.take_spares(self.now.mono_ms) {
-            self.send_raft(message);
-        }
         if !self.change_in_progress {
+            for message in self.reads.take_spares(self.now.mono_ms) {
+                self.send_raft(message);
+            }
             if self.group.is_quiet()
                 && let Some(message) = self.received.take()
             {
@@ -622,12 +622,9 @@ impl Core {
             self.effects.push(Effect::Apply(effects.committed));
         }
         for (context, index) in effects.read_states {
-            let Some((boot, round)) = context.split_at_checked(8) else { continue };
-            if boot == self.config.boot.to_be_bytes()
-                && let Ok(round) = <[u8; 8]>::try_from(round)
-            {
+            if let Some(round) = self.round_of(&context) {
                 let now_ms = self.stamp();
-                for (peer, reply) in self.reads.confirm(u64::from_be_bytes(round), index, now_ms) {
+                for (peer, reply) in self.reads.confirm(round, index, now_ms) {
                     self.send_read_reply(peer, reply);
                 }
             }

@@ -3,7 +3,7 @@
 //! before it began. On the leader a round is raft's ReadIndex, on a follower a request to the leader, who lets it join a round of its own.
 //! A round that is not answered in time, or whose leader or term is gone, is forgotten and its reads join a new one with a fresh number:
 //! an answer to a forgotten round is ignored (etcd #20418 is what happens otherwise).
-//! A leader asks no more followers than it needs, those that answered last; the others are asked when these take too long.
+//! A leader asks no more followers than it needs, those whose answers made the last majority; the others when these take too long.
 //! A read that met a key whose deadline has passed on the leader's clock, and not in the log, first waits for log time.
 //! Invariant: a read is in exactly one place: waiting for log time, waiting for a round, in the round, or confirmed and waiting for apply.
 
@@ -41,6 +41,8 @@ struct Round {
     askers: Vec<Asker>,
     /// Questions to followers whose answers are not needed if the others answer.
     spares: Vec<Message>,
+    /// Answers of voters that were among the first.
+    answers: usize,
 }
 
 /// How long a leader waits for those whom it asks before it asks the others, in ms.
@@ -55,7 +57,7 @@ pub(super) struct Reads {
     round: Option<Round>,
     confirmed: Vec<Confirmed>,
     last_number: u64,
-    /// Followers that have answered rounds, the one that did so last first.
+    /// Voters whose answers counted, the latest first.
     answering: Vec<u64>,
 }
 
@@ -70,20 +72,22 @@ impl Reads {
             return None;
         }
         self.last_number += 1;
-        self.round =
-            Some(Round { number: self.last_number, started_ms: now_ms, askers: std::mem::take(&mut self.waiting), spares: Vec::new() });
+        let askers = std::mem::take(&mut self.waiting);
+        self.round = Some(Round { number: self.last_number, started_ms: now_ms, askers, spares: Vec::new(), answers: 0 });
         Some(self.last_number)
     }
 
-    /// A follower has answered a round.
-    pub(super) fn answered(&mut self, peer: u64) {
+    /// A voter has answered a round. It counts if `enough` have not yet, and the round is in flight: the slowest is always the last.
+    pub(super) fn answered(&mut self, peer: u64, number: u64, enough: usize) {
+        let Some(round) = self.round.as_mut().filter(|round| round.number == number && round.answers < enough) else { return };
+        round.answers += 1;
         if self.answering.first() != Some(&peer) {
             self.answering.retain(|known| *known != peer);
             self.answering.insert(0, peer);
         }
     }
 
-    /// Followers that have answered rounds, the one that did so last first.
+    /// Voters whose answers counted, the latest first.
     pub(super) fn answering(&self) -> impl Iterator<Item = u64> {
         self.answering.iter().copied()
     }
@@ -228,7 +232,23 @@ impl Core {
         None
     }
 
-    /// Voters that answered read rounds last and with this one are a majority; `None` if there are not enough.
+    /// The round that a question of this process was about.
+    pub(super) fn round_of(&self, question: &[u8]) -> Option<u64> {
+        let (boot, round) = question.split_at_checked(8)?;
+        let round = <[u8; 8]>::try_from(round).ok()?;
+        (boot == self.config.boot.to_be_bytes()).then(|| u64::from_be_bytes(round))
+    }
+
+    /// A peer has answered a heartbeat, which may have been a question.
+    pub(super) fn heartbeat_answered(&mut self, from: u64, context: &[u8]) {
+        let Some(round) = self.round_of(context) else { return };
+        let voters = self.group.configuration().voters;
+        if voters.contains(&from) {
+            self.reads.answered(from, round, voters.len() / 2);
+        }
+    }
+
+    /// Voters that answered the last rounds and are a majority with this one; `None` if there are not enough.
     pub(super) fn enough_voters(&self) -> Option<Vec<u64>> {
         let configuration = self.group.configuration();
         let others = configuration.voters.len() / 2;

@@ -113,33 +113,69 @@ fn a_leader_that_leads_no_longer_sends_no_snapshot() {
     assert_eq!(simulation.dropped, [SnapshotId(77)]);
 }
 
+/// Whom a leader has asked, and nobody has heard it yet.
+fn asked(simulation: &mut Simulation, leader: u64) -> Vec<u64> {
+    simulation.turn(leader);
+    let is_question = |frame: &Frame| match &frame.body {
+        Some(Body::Raft(bytes)) => Message::parse_from_bytes(bytes).is_ok_and(|message| !message.context.is_empty()),
+        _ => false,
+    };
+    let frames = simulation.network.iter().filter(|(path, _)| path.0 == leader);
+    frames.filter(|(_, frames)| frames.iter().any(is_question)).map(|(path, _)| path.1).collect()
+}
+
 #[test]
 fn a_read_asks_as_many_followers_as_it_needs_and_the_others_when_they_take_too_long() {
     let (mut simulation, leader) = settled(26);
     simulation.read(leader);
     run_until(&mut simulation, |simulation| simulation.reads_answered == 1);
     simulation.network.clear();
-    let asked = |simulation: &mut Simulation| {
-        simulation.turn(leader);
-        let is_question = |frame: &Frame| match &frame.body {
-            Some(Body::Raft(bytes)) => Message::parse_from_bytes(bytes).is_ok_and(|message| !message.context.is_empty()),
-            _ => false,
-        };
-        let frames = simulation.network.iter().filter(|(path, _)| path.0 == leader);
-        frames.filter(|(_, frames)| frames.iter().any(is_question)).map(|(path, _)| path.1).collect::<Vec<u64>>()
-    };
     simulation.read(leader);
-    let first = asked(&mut simulation);
+    let first = asked(&mut simulation, leader);
     assert_eq!(first.len(), 1, "one answer and the leader are a majority of three");
     let other = followers(leader).into_iter().find(|follower| *follower != first[0]).expect("two followers");
     let patience_ms = simulation.life(leader).expect("alive").core.patience_ms().expect("somebody is not asked yet");
     simulation.crash(first[0]);
     simulation.now.mono_ms += patience_ms - 1;
-    assert_eq!(asked(&mut simulation), [0; 0], "what it was asked is lost with it");
+    assert_eq!(asked(&mut simulation, leader), [0; 0], "what it was asked is lost with it");
     simulation.now.mono_ms += 1;
-    assert_eq!(asked(&mut simulation), [other]);
+    assert_eq!(asked(&mut simulation, leader), [other]);
     run_until(&mut simulation, |simulation| simulation.reads_answered == 2);
     simulation.network.clear();
     simulation.read(leader);
-    assert_eq!(asked(&mut simulation), [other], "the one that answered last");
+    assert_eq!(asked(&mut simulation, leader), [other], "the one that answered last");
+}
+
+#[test]
+fn an_answer_that_is_not_needed_any_more_moves_nobody_to_the_front() {
+    for in_one_turn in [false, true] {
+        let (mut simulation, leader) = settled(27);
+        simulation.network.clear();
+        simulation.read(leader);
+        assert_eq!(asked(&mut simulation, leader), followers(leader), "nobody has answered yet");
+        let lane = Lane::Control as u8;
+        let [quick, slow] = followers(leader);
+        for follower in [quick, slow] {
+            for frame in simulation.network.remove(&(leader, follower, lane)).expect("a question") {
+                simulation.life(follower).expect("alive").core.frame(leader, frame);
+            }
+            simulation.turn(follower);
+            while simulation.life(follower).is_some_and(|life| !life.persists.is_empty()) {
+                simulation.persist_one(follower);
+            }
+        }
+        for follower in [quick, slow] {
+            for frame in simulation.network.remove(&(follower, leader, lane)).expect("an answer") {
+                simulation.life(leader).expect("alive").core.frame(follower, frame);
+            }
+            if !in_one_turn {
+                simulation.turn(leader);
+            }
+        }
+        simulation.turn(leader);
+        assert_eq!(simulation.reads_answered, 1);
+        simulation.network.clear();
+        simulation.read(leader);
+        assert_eq!(asked(&mut simulation, leader), [quick]);
+    }
 }
