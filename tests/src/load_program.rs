@@ -45,6 +45,15 @@ pub struct LoadFigures {
     pub windows: Vec<Window>,
 }
 
+impl LoadFigures {
+    /// Cells of a table: p50, p99, p99.9 and the slowest, in ms.
+    #[must_use]
+    pub fn latencies(&self) -> [String; 4] {
+        let [p50, p99, p999] = [self.p50_ms, self.p99_ms, self.p999_ms].map(|ms| format!("{ms:.2}"));
+        [p50, p99, p999, format!("{:.1}", self.max_ms)]
+    }
+}
+
 /// What a window of time had. Seconds count from when the run began to count.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Window {

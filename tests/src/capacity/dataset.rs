@@ -243,17 +243,14 @@ impl Found {
         for Asked { name, figures, cpu_us_per_command, written_bytes } in &self.asked {
             let user_bytes = figures.commands as f64 / 2.0 * (VALUE_BYTES as f64 + super::filling::KEY_BYTES as f64);
             let per_byte = if name.contains("SET") { format!("{:.1}", *written_bytes as f64 / user_bytes) } else { "-".to_owned() };
-            table.add(vec![
-                (*name).to_owned(),
-                format!("{:.0}", figures.per_second),
-                format!("{:.2}", figures.p50_ms),
-                format!("{:.2}", figures.p99_ms),
-                format!("{:.2}", figures.p999_ms),
-                format!("{:.1}", figures.max_ms),
-                format!("{cpu_us_per_command:.1}"),
-                format!("{:.2}", *written_bytes as f64 / 1e9),
-                per_byte,
-            ]);
+            table.add(
+                [
+                    vec![(*name).to_owned(), format!("{:.0}", figures.per_second)],
+                    figures.latencies().to_vec(),
+                    vec![format!("{cpu_us_per_command:.1}"), format!("{:.2}", *written_bytes as f64 / 1e9), per_byte],
+                ]
+                .concat(),
+            );
         }
         table
     }

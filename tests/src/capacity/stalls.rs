@@ -249,18 +249,19 @@ impl Found {
             let figures = &minute.figures;
             let event = |name: &str, at: Option<f64>| at.map(|at| format!("{name} at {at:.0} s"));
             let events = [event("started", minute.joiner_started), event("arrived", minute.joiner_arrived)];
-            table.add(vec![
-                number.to_string(),
-                format!("{:.0}", figures.per_second),
-                format!("{:.2}", figures.p50_ms),
-                format!("{:.2}", figures.p99_ms),
-                format!("{:.2}", figures.p999_ms),
-                format!("{:.1}", figures.max_ms),
-                minute.pauses.len().to_string(),
-                minute.excused.to_string(),
-                figures.failures.values().sum::<u64>().to_string(),
-                events.into_iter().flatten().collect::<Vec<_>>().join(", "),
-            ]);
+            table.add(
+                [
+                    vec![number.to_string(), format!("{:.0}", figures.per_second)],
+                    figures.latencies().to_vec(),
+                    vec![
+                        minute.pauses.len().to_string(),
+                        minute.excused.to_string(),
+                        figures.failures.values().sum::<u64>().to_string(),
+                        events.into_iter().flatten().collect::<Vec<_>>().join(", "),
+                    ],
+                ]
+                .concat(),
+            );
         }
         table
     }
