@@ -55,24 +55,48 @@ pub enum Dropped {
     TooLarge,
 }
 
-struct Peer {
-    /// The address that the table had last.
+/// Where a peer may be. Either address can be the older one: a table is made again from the log after a start, with all that it once said,
+/// and a peer that moved since may have told others only. So what it said is tried first, and then the two in turn.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Addresses {
+    /// As the table had it last.
     listed: String,
-    /// Where lanes connect. Dropped with the peer, which ends its lanes.
-    address: watch::Sender<String>,
-    queues: [Arc<Queue>; LANES.len()],
+    /// As the peer said itself, if that is another one.
+    said: Option<String>,
 }
 
-impl Peer {
-    fn follow(&self, address: &str) {
-        self.address.send_if_modified(|current| {
-            let is_new = current != address;
-            if is_new {
-                address.clone_into(current);
-            }
-            is_new
-        });
+impl Addresses {
+    fn at(&self, attempt: u32) -> &str {
+        self.said.as_ref().filter(|_| attempt.is_multiple_of(2)).unwrap_or(&self.listed)
     }
+
+    /// The table has this address. Returns whether lanes are to move there.
+    fn list(&mut self, address: &str) -> bool {
+        if self.listed == address {
+            return false;
+        }
+        address.clone_into(&mut self.listed);
+        self.said.take_if(|said| said == address);
+        self.said.is_none()
+    }
+
+    /// The peer has said this address. Returns whether lanes are to move there.
+    fn say(&mut self, address: &str) -> bool {
+        let before = self.at(0).to_owned();
+        self.said = (self.listed != address).then(|| address.to_owned());
+        before != address
+    }
+
+    /// The peer was found at this address: if that is the listed one, it is the newer.
+    fn found(&mut self, address: &str) {
+        self.said.take_if(|said| said != address);
+    }
+}
+
+struct Peer {
+    /// Dropped with the peer, which ends its lanes.
+    addresses: watch::Sender<Addresses>,
+    queues: [Arc<Queue>; LANES.len()],
 }
 
 struct Shared {
@@ -109,11 +133,7 @@ impl PeerNetwork {
         peers.retain(|id, _| wanted.iter().any(|(wanted_id, _)| wanted_id == id));
         for (id, address) in wanted {
             let peer = peers.entry(*id).or_insert_with(|| self.open_lanes(*id, address));
-            // What a peer has said of itself since holds until there is other news of it.
-            if peer.listed != *address {
-                peer.listed.clone_from(address);
-                peer.follow(address);
-            }
+            peer.addresses.send_if_modified(|addresses| addresses.list(address));
         }
     }
 
@@ -122,7 +142,7 @@ impl PeerNetwork {
     pub fn follow(&self, peer: u64, address: &str) {
         let peers = self.shared.peers.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(peer) = peers.get(&peer) {
-            peer.follow(address);
+            peer.addresses.send_if_modified(|addresses| addresses.say(address));
         }
     }
 
@@ -149,21 +169,32 @@ impl PeerNetwork {
     }
 
     fn open_lanes(&self, peer: u64, address: &str) -> Peer {
-        let sender = watch::Sender::new(address.to_owned());
+        let addresses = watch::Sender::new(Addresses { listed: address.to_owned(), said: None });
         let queues = LANES.map(|lane| {
             let queue = Queue::new(limits(lane));
             let task = LaneTask { shared: self.shared.clone(), peer, lane, queue: queue.clone(), last_refusal: None };
-            self.shared.runtime.spawn(task.run(sender.subscribe()));
+            self.shared.runtime.spawn(task.run(addresses.subscribe()));
             queue
         });
-        Peer { listed: address.to_owned(), address: sender, queues }
+        Peer { addresses, queues }
     }
 }
 
 impl Shared {
     fn address(&self, peer: u64) -> Option<String> {
         let peers = self.peers.read().unwrap_or_else(PoisonError::into_inner);
-        peers.get(&peer).map(|peer| peer.address.borrow().clone())
+        peers.get(&peer).map(|peer| peer.addresses.borrow().at(0).to_owned())
+    }
+
+    /// A lane to the peer was opened at this address. The other lanes find that out by themselves.
+    fn found(&self, peer: u64, address: &str) {
+        let peers = self.peers.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(peer) = peers.get(&peer) {
+            peer.addresses.send_if_modified(|addresses| {
+                addresses.found(address);
+                false
+            });
+        }
     }
 
     fn hello(&self, to_node_id: u64, purpose: Purpose) -> Option<Hello> {
@@ -199,26 +230,28 @@ struct LaneTask {
 
 impl LaneTask {
     /// Ends when the peer is gone from the table or the node from the other end of the event channel.
-    async fn run(mut self, mut address: watch::Receiver<String>) {
-        let mut backoff = BACKOFF_MIN;
+    async fn run(mut self, mut addresses: watch::Receiver<Addresses>) {
+        let (mut backoff, mut attempt) = (BACKOFF_MIN, 0);
         loop {
-            let target = address.borrow_and_update().clone();
+            let target = addresses.borrow_and_update().at(attempt).to_owned();
             let opened = tokio::select! {
                 opened = dial::within(HANDSHAKE_DEADLINE, self.open(&target)) => opened,
-                changed = address.changed() => if changed.is_ok() { continue } else { return },
+                changed = addresses.changed() => if changed.is_ok() { attempt = 0; continue } else { return },
             };
             match opened {
                 Ok(lane) => {
-                    (self.last_refusal, backoff) = (None, BACKOFF_MIN);
-                    let Ok(()) = self.carry(lane, &target, &mut address).await else { return };
+                    (self.last_refusal, backoff, attempt) = (None, BACKOFF_MIN, 0);
+                    self.shared.found(self.peer, &target);
+                    let Ok(()) = self.carry(lane, &target, &mut addresses).await else { return };
                 }
                 Err(error) => {
+                    attempt += 1;
                     let Ok(()) = self.tell(&target, &error).await else { return };
                 }
             }
             tokio::select! {
                 () = tokio::time::sleep(backoff) => backoff = BACKOFF_MAX.min(backoff * 2),
-                changed = address.changed() => if changed.is_err() { return },
+                changed = addresses.changed() => if changed.is_ok() { attempt = 0 } else { return },
             }
         }
     }
@@ -239,8 +272,8 @@ impl LaneTask {
         Ok(OpenLane { replies, _channel: channel })
     }
 
-    /// Lets frames flow until the connection ends or the address changes. `Err` means that the task is to end.
-    async fn carry(&self, mut lane: OpenLane, target: &str, address: &mut watch::Receiver<String>) -> Result<(), ()> {
+    /// Lets frames flow until the connection ends or the lane is to move. `Err` means that the task is to end.
+    async fn carry(&self, mut lane: OpenLane, target: &str, addresses: &mut watch::Receiver<Addresses>) -> Result<(), ()> {
         let (peer, kind) = (self.peer, self.lane);
         let permit = self.shared.events.reserve().await.map_err(|_| ())?;
         self.queue.open();
@@ -251,7 +284,7 @@ impl LaneTask {
                 Some(Err(status)) => (status.message().to_owned(), false),
                 Some(Ok(_)) | None => ("the other end closed it".to_owned(), false),
             },
-            changed = address.changed() => ("the address changed".to_owned(), changed.is_err()),
+            changed = addresses.changed() => ("the address changed".to_owned(), changed.is_err()),
         };
         self.queue.close();
         if is_over {

@@ -116,6 +116,10 @@ impl Node {
         self.wait_for(|event| matches!(event, PeerEvent::LaneUp { lane, .. } if lane == wanted).then_some(())).await;
     }
 
+    async fn wait_hello(&mut self) {
+        self.wait_for(|event| matches!(event, PeerEvent::Hello { .. }).then_some(())).await;
+    }
+
     /// The numbers of the next frames.
     async fn numbers(&mut self, count: usize) -> Vec<u64> {
         let mut numbers = Vec::new();
@@ -124,6 +128,12 @@ impl Node {
         }
         numbers
     }
+}
+
+/// An address at which nobody answers.
+async fn unused_address() -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.1.4:0").await.expect("a free port");
+    listener.local_addr().expect("bound").to_string()
 }
 
 fn frame(number: u64) -> Frame {
@@ -318,10 +328,37 @@ async fn a_peer_is_followed_to_its_new_address_and_forgotten_when_it_is_gone() {
     let mut moved_again = Node::start(identity(2, 7), None).await;
     a.network.follow(2, &moved_again.address);
     a.network.set_peers(&[(2, known)]);
-    let followed = moved_again.wait_for(|event| matches!(event, PeerEvent::Hello { .. }).then_some(()));
-    followed.await;
+    moved_again.wait_hello().await;
     a.network.set_peers(&[]);
     assert_eq!(a.network.send(2, Lane::Control, frame(2)), Err(Dropped::NotConnected));
+}
+
+#[tokio::test]
+async fn a_peer_is_found_whichever_of_the_table_and_the_peer_itself_knows_better() {
+    let (mut a, nobody) = (Node::start(identity(1, 7), None).await, unused_address().await);
+    // It moved twice, and the table of a log that is replayed is at the middle address.
+    let mut b = Node::start(identity(2, 5), None).await;
+    a.network.set_peers(&[(2, unused_address().await)]);
+    a.network.follow(2, &b.address);
+    a.wait_lane_up(Lane::Append).await;
+    b.wait_hello().await;
+    a.network.set_peers(&[(2, nobody.clone())]);
+    let (address, directory) = b.stop().await;
+    a.wait_for(|event| matches!(event, PeerEvent::LaneDown { lane: Lane::Append, .. }).then_some(())).await;
+    let b = Node::start_at(&address, identity(2, 6), None, directory, 1000).await;
+    a.wait_lane_up(Lane::Append).await;
+    assert_eq!(a.network.send(2, Lane::Append, frame(1)), Ok(()));
+
+    // It moved again and told others, from whom the table has it.
+    let _stopped = b.stop().await;
+    let mut b = Node::start(identity(2, 7), None).await;
+    a.network.set_peers(&[(2, b.address.clone())]);
+    b.wait_hello().await;
+    a.wait_lane_up(Lane::Append).await;
+    // What was said before is forgotten: the table is followed again.
+    let mut moved = Node::start(identity(2, 8), None).await;
+    a.network.set_peers(&[(2, moved.address.clone())]);
+    moved.wait_hello().await;
 }
 
 #[tokio::test]
