@@ -17,7 +17,7 @@ use raft::eraftpb::{ConfChangeV2, Entry, HardState, Message, MessageType, Snapsh
 use raftlog::engine::{Engine, EngineError, ViewKind};
 use raftlog::group::{Group, GroupConfig};
 use raftlog::log::{HighWater, LogError, LogPosition, LogStore, Mark, Persist};
-use raftlog::message::{Body, Difference, Frame, GroupDigest, Part, VerifyResult};
+use raftlog::message::{Body, Difference, Frame, GroupDigest, Part, ReadRequest, VerifyResult};
 use rustix::process::setpriority_process;
 use rustix::thread::gettid;
 use tokio::sync::oneshot;
@@ -145,10 +145,11 @@ impl Events {
     pub fn try_send(&self, event: Event) -> Result<(), Event> {
         let need = match &event {
             Event::Run { .. } => Need::Proposal,
-            Event::Read { .. } => Need::ReadRound,
+            // What waits for log time has to ask for it first.
+            Event::Read { log_time_ms: 0, .. } => Need::ReadRound,
             Event::Frame(_, frame) => match frame.body {
                 Some(Body::Forward(_)) => Need::Proposal,
-                Some(Body::ReadRequest(_)) => Need::ReadRound,
+                Some(Body::ReadRequest(ReadRequest { log_time_ms: 0, .. })) => Need::ReadRound,
                 _ => Need::Attention,
             },
             _ => Need::Attention,

@@ -36,7 +36,7 @@ pub use members::{Addresses, Change, Ids, Member, Members};
 use membership::Membership;
 pub use membership::{AdminRequest, JoinAnswer, RequestId};
 pub use reads::ReadId;
-use reads::{Asker, Reads, SPARES_WAIT_MS};
+use reads::{Asker, Reads};
 use runs::Runs;
 pub use runs::{NewRun, RunId};
 use snapshots::SnapshotOut;
@@ -550,7 +550,11 @@ impl Core {
     fn gathers(&self) -> bool {
         self.group.last_index() > self.group.commit_index()
             && self.inbox.commands() < GATHER_COMMANDS
-            && self.now.mono_ms < self.proposed_at_ms + GATHER_MS
+            && self.now.mono_ms < self.gathers_until_ms()
+    }
+
+    const fn gathers_until_ms(&self) -> u64 {
+        self.proposed_at_ms + GATHER_MS
     }
 
     fn propose_runs(&mut self) {
@@ -693,9 +697,9 @@ impl Core {
     /// After how long the core wants a turn even if nothing happens, in ms; `None` for the next tick.
     #[must_use]
     pub fn patience_ms(&self) -> Option<u64> {
-        let gathers = self.gathers().then_some(GATHER_MS);
-        let has_spares = self.reads.has_spares().then_some(SPARES_WAIT_MS);
-        gathers.into_iter().chain(has_spares).min()
+        let gathers_until_ms = self.gathers().then(|| self.gathers_until_ms());
+        let until_ms = gathers_until_ms.into_iter().chain(self.reads.spares_wait_until_ms()).min()?;
+        Some(until_ms.saturating_sub(self.now.mono_ms))
     }
 
     /// Whether something waits for the log's disk, so that its progress is worth waking up for.

@@ -46,7 +46,7 @@ struct Round {
 }
 
 /// How long a leader waits for those whom it asks before it asks the others, in ms.
-pub(super) const SPARES_WAIT_MS: u64 = 10;
+const SPARES_WAIT_MS: u64 = 10;
 /// A round without an answer for so long is begun again.
 const ROUND_TIMEOUT_MS: u64 = 500;
 
@@ -99,9 +99,10 @@ impl Reads {
         }
     }
 
-    /// Whether questions are kept back.
-    pub(super) fn has_spares(&self) -> bool {
-        self.round.as_ref().is_some_and(|round| !round.spares.is_empty())
+    /// Until when questions are kept back, on the monotonic clock; `None` if there are none.
+    pub(super) fn spares_wait_until_ms(&self) -> Option<u64> {
+        let round = self.round.as_ref().filter(|round| !round.spares.is_empty())?;
+        Some(round.started_ms + SPARES_WAIT_MS)
     }
 
     /// Takes the questions that were kept back, when the round takes too long.
@@ -244,14 +245,19 @@ impl Core {
         let Some(round) = self.round_of(context) else { return };
         let voters = self.group.configuration().voters;
         if voters.contains(&from) {
-            self.reads.answered(from, round, voters.len() / 2);
+            self.reads.answered(from, round, self.answers_needed(&voters));
         }
+    }
+
+    /// How many other voters are a majority with this node; a leader may be a learner.
+    fn answers_needed(&self, voters: &[u64]) -> usize {
+        voters.len() / 2 + usize::from(!voters.contains(&self.config.node_id))
     }
 
     /// Voters that answered the last rounds and are a majority with this one; `None` if there are not enough.
     pub(super) fn enough_voters(&self) -> Option<Vec<u64>> {
         let configuration = self.group.configuration();
-        let others = configuration.voters.len() / 2;
+        let others = self.answers_needed(&configuration.voters);
         let answering = self.reads.answering().filter(|peer| configuration.voters.contains(peer) && self.hears(*peer));
         let enough: Vec<u64> = answering.take(others).collect();
         (configuration.voters_outgoing.is_empty() && enough.len() == others).then_some(enough)

@@ -138,6 +138,7 @@ fn a_read_asks_as_many_followers_as_it_needs_and_the_others_when_they_take_too_l
     simulation.crash(first[0]);
     simulation.now.mono_ms += patience_ms - 1;
     assert_eq!(asked(&mut simulation, leader), [0; 0], "what it was asked is lost with it");
+    assert_eq!(simulation.life(leader).expect("alive").core.patience_ms(), Some(1), "a turn in between does not begin it anew");
     simulation.now.mono_ms += 1;
     assert_eq!(asked(&mut simulation, leader), [other]);
     run_until(&mut simulation, |simulation| simulation.reads_answered == 2);
