@@ -19,9 +19,12 @@ const LINE_BYTES_MAX: usize = 64 * 1024;
 /// Most arguments, and longest argument in bytes, of a client that has yet to authenticate. Constants in Redis too.
 const UNAUTHENTICATED_ARGUMENTS_MAX: usize = 10;
 const UNAUTHENTICATED_BULK_BYTES_MAX: usize = 16 * 1024;
-/// Size of a fresh buffer (`PROTO_IOBUF_LEN`), and the free space below which reading into it is no longer worth a system call.
+/// Size of a fresh buffer: at first, so that thousands of idle clients are cheap, and at most (`PROTO_IOBUF_LEN`), for clients whose
+/// pipelines fill smaller ones.
+const FIRST_READ_BYTES: usize = 2 * 1024;
 const READ_BYTES: usize = 16 * 1024;
-const SPARE_BYTES_MIN: usize = 4 * 1024;
+/// Reading into less free space than this part of a fresh buffer is not worth a system call.
+const SPARE_PART: usize = 4;
 /// Arguments to make room for at once; more room is made as they arrive.
 const ARGUMENTS_RESERVED_MAX: usize = 16;
 /// Length of the line end after headers and arguments.
@@ -91,6 +94,8 @@ pub enum ProtocolError {
 pub struct RequestReader {
     /// What has arrived and is not consumed. Starts at a request, or at a header or the content of an argument.
     buffer: BytesMut,
+    /// Size of the last fresh buffer; 0 before the first.
+    read_bytes: usize,
     /// Bytes at the start of `buffer` that are known not to contain the line end that is looked for.
     scanned: usize,
     /// Arguments of the present request so far.
@@ -114,12 +119,17 @@ impl RequestReader {
     /// growth stays in the reader's hands.
     pub fn buffer_mut(&mut self) -> &mut BytesMut {
         let len = self.buffer.len();
+        let spare = self.buffer.capacity() - len;
         // What the present argument still lacks. Of a line nobody knows, nor of what comes next if the argument is here already.
         let missing = self.bulk_bytes.map(|bulk_bytes| (bulk_bytes + CRLF_BYTES).saturating_sub(len));
         let missing = missing.filter(|missing| *missing > 0).unwrap_or(usize::MAX);
-        if self.buffer.capacity() - len < missing.min(SPARE_BYTES_MIN) {
+        if spare == 0 {
+            // There may be more than it could take.
+            self.read_bytes = (2 * self.read_bytes).clamp(FIRST_READ_BYTES, READ_BYTES);
+        }
+        if spare < missing.min(self.read_bytes / SPARE_PART) {
             // Doubling keeps the copying linear; stopping at the argument's end gives it an allocation of its own.
-            let capacity = len.saturating_add(missing).min(len * 2).max(READ_BYTES);
+            let capacity = len.saturating_add(missing).min(len * 2).max(self.read_bytes);
             if !self.buffer.try_reclaim(capacity - len) {
                 let mut larger = BytesMut::with_capacity(capacity);
                 larger.extend_from_slice(&self.buffer);
