@@ -321,7 +321,7 @@ impl Group {
             if self.raw.snap().is_some() && !self.is_quiet() {
                 break;
             }
-            if self.handed_out_bytes > UNAPPLIED_BYTES_LIMIT {
+            if self.is_held_back() {
                 break;
             }
             self.take_ready(&mut effects);
@@ -329,6 +329,12 @@ impl Group {
         effects.snapshot_wanted = self.raw.store().take_wanted_snapshot();
         drop_overtaken(&mut effects.messages);
         effects
+    }
+
+    /// Whether nothing is given out until some of the committed entries are applied.
+    #[must_use]
+    pub fn is_held_back(&self) -> bool {
+        self.handed_out_bytes > UNAPPLIED_BYTES_LIMIT
     }
 
     fn take_ready(&mut self, effects: &mut Effects) {
@@ -351,7 +357,11 @@ impl Group {
         } else {
             effects.messages.append(&mut messages)
         }
-        persist.messages.append(&mut ready.take_persisted_messages());
+        // The answer to a heartbeat claims the term alone. Reads that wait for it at the leader do not wait for this disk.
+        let claims_durable = |message: &Message| message.get_msg_type() != MessageType::MsgHeartbeatResponse || self.held_until.is_some();
+        let (mut relying, mut at_once) = ready.take_persisted_messages().into_iter().partition(claims_durable);
+        persist.messages.append(&mut relying);
+        effects.messages.append(&mut at_once);
 
         if !ready.snapshot().is_empty() {
             let snapshot = ready.snapshot().clone();

@@ -196,6 +196,7 @@ fn a_follower_whose_apply_lags_refuses_entries_but_answers_heartbeats() {
         let mut answers = Vec::new();
         loop {
             let effects = member.group.effects();
+            answers.extend(effects.messages.iter().map(Message::get_msg_type));
             member.persists.extend(effects.persists);
             member.committed.extend(effects.committed);
             if member.persists.is_empty() {
@@ -216,6 +217,26 @@ fn a_follower_whose_apply_lags_refuses_entries_but_answers_heartbeats() {
     }
     step(&mut member, append(last, 1));
     assert_eq!(member.group.log().last(), last.index + 1, "and is taken when apply has caught up");
+}
+
+#[test]
+fn the_answer_to_a_heartbeat_waits_for_the_disk_in_a_new_term_only() {
+    let mut member = Member::new(2, 1);
+    let mut heartbeat = Message { from: 1, to: 2, term: 6, ..Message::default() };
+    heartbeat.set_msg_type(MessageType::MsgHeartbeat);
+    member.group.step(heartbeat.clone());
+    let effects = member.group.effects();
+    assert!(effects.messages.is_empty());
+    let relying: usize = effects.persists.iter().map(|persist| persist.messages.len()).sum();
+    assert_eq!(relying, 1);
+    // Another of this term is no better while the first waits.
+    member.group.step(heartbeat.clone());
+    let again = member.group.effects();
+    assert!(again.messages.is_empty());
+    member.group.persisted(again.persists.last().or(effects.persists.last()).expect("the term is persisted").number);
+    member.group.step(heartbeat);
+    let kinds: Vec<_> = member.group.effects().messages.iter().map(Message::get_msg_type).collect();
+    assert_eq!(kinds, [MessageType::MsgHeartbeatResponse]);
 }
 
 #[test]
