@@ -438,8 +438,8 @@ impl Network for Peers {
         *newest = Arc::new(members.clone());
         // With the lock held: a newer table must not be overtaken by this one on its way to the gate.
         self.gate.set_members(members);
-        let others = members.members.iter().filter(|member| member.node_id != self.node_id);
-        self.network.set_peers(&others.map(|member| (member.node_id, member.addresses.peer.clone())).collect::<Vec<_>>());
+        let nodes: Vec<_> = members.members.iter().map(|member| (member.node_id, member.addresses.peer.clone())).collect();
+        self.network.set_peers(self.node_id, &nodes);
     }
 
     fn administer(&self, leader: u64, request: AdminRequest, answer: oneshot::Sender<Result<(), RequestError>>) {

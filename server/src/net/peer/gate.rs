@@ -282,7 +282,12 @@ impl Gate {
         self.read().is_current(ticket)
     }
 
-    /// Changes after which a ticket may have lost its validity.
+    /// Whether this process is the latest that was seen of its node.
+    pub(super) fn is_latest(&self, process: PeerProcess) -> bool {
+        self.read().seen.get(&process.node_id).is_some_and(|seen| seen.process == process)
+    }
+
+    /// Changes after which a ticket may have lost its validity, or a process have been followed by another.
     pub(super) fn watch(&self) -> watch::Receiver<u64> {
         self.shared.changes.subscribe()
     }

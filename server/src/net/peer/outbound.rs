@@ -23,6 +23,7 @@ use super::snapshot::{self, OutgoingSnapshot, SnapshotError};
 use super::wire::service::lanes_client::LanesClient;
 use super::wire::{Hello, Purpose, Reason, Sealed};
 use super::{Gate, PeerEvent, PeerOptions};
+use crate::node::PeerProcess;
 use crate::node::core::{LEVEL, Lane};
 
 const LANES: [Lane; 3] = [Lane::Control, Lane::Append, Lane::Forward];
@@ -61,35 +62,26 @@ pub enum Dropped {
 struct Addresses {
     /// As the table had it last.
     listed: String,
-    /// As the peer said itself, if that is another one.
+    /// As the peer said itself, or was found, if that is another one.
     said: Option<String>,
 }
 
 impl Addresses {
-    fn at(&self, attempt: u32) -> &str {
-        self.said.as_ref().filter(|_| attempt.is_multiple_of(2)).unwrap_or(&self.listed)
+    fn first(&self) -> &str {
+        self.said.as_ref().unwrap_or(&self.listed)
     }
 
-    /// The table has this address. Returns whether lanes are to move there.
+    /// The table has this address. Returns whether that is new.
     fn list(&mut self, address: &str) -> bool {
-        if self.listed == address {
-            return false;
-        }
+        let is_new = self.listed != address;
         address.clone_into(&mut self.listed);
         self.said.take_if(|said| said == address);
-        self.said.is_none()
+        is_new
     }
 
-    /// The peer has said this address. Returns whether lanes are to move there.
-    fn say(&mut self, address: &str) -> bool {
-        let before = self.at(0).to_owned();
+    /// The peer has said this address, or is there.
+    fn say(&mut self, address: &str) {
         self.said = (self.listed != address).then(|| address.to_owned());
-        before != address
-    }
-
-    /// The peer was found at this address: if that is the listed one, it is the newer.
-    fn found(&mut self, address: &str) {
-        self.said.take_if(|said| said != address);
     }
 }
 
@@ -108,6 +100,8 @@ struct Shared {
     attempts: AtomicU64,
     /// Behind a lock because every thread of the node sends, and the table changes next to never.
     peers: RwLock<HashMap<u64, Peer>>,
+    /// All addresses of the table, this node's too.
+    places: RwLock<Vec<String>>,
 }
 
 /// A cheap handle on the lanes of this node.
@@ -123,15 +117,18 @@ impl PeerNetwork {
     #[must_use]
     pub fn new(options: PeerOptions, gate: Gate, events: mpsc::Sender<PeerEvent>) -> Self {
         let (runtime, attempts) = (Handle::current(), AtomicU64::new(0));
-        Self { shared: Arc::new(Shared { options, gate, events, runtime, attempts, peers: RwLock::default() }) }
+        let (peers, places) = (RwLock::default(), RwLock::default());
+        Self { shared: Arc::new(Shared { options, gate, events, runtime, attempts, peers, places }) }
     }
 
-    /// These are the other nodes now, by id and peer address (an own entry must not be among them). Lanes to new ones are opened, those to
-    /// nodes that are gone end without an event, and a changed address is followed.
-    pub fn set_peers(&self, wanted: &[(u64, String)]) {
+    /// These are the nodes now, by id and peer address, and `own` is this one's id. Lanes to new ones are opened, those to nodes that are
+    /// gone end without an event, and a changed address is followed.
+    pub fn set_peers(&self, own: u64, nodes: &[(u64, String)]) {
+        *self.shared.places.write().unwrap_or_else(PoisonError::into_inner) = nodes.iter().map(|(_, address)| address.clone()).collect();
+        let wanted: Vec<_> = nodes.iter().filter(|(id, _)| *id != own).collect();
         let mut peers = self.shared.peers.write().unwrap_or_else(PoisonError::into_inner);
         peers.retain(|id, _| wanted.iter().any(|(wanted_id, _)| wanted_id == id));
-        for (id, address) in wanted {
+        for (id, address) in &wanted {
             let peer = peers.entry(*id).or_insert_with(|| self.open_lanes(*id, address));
             peer.addresses.send_if_modified(|addresses| addresses.list(address));
         }
@@ -142,7 +139,8 @@ impl PeerNetwork {
     pub fn follow(&self, peer: u64, address: &str) {
         let peers = self.shared.peers.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(peer) = peers.get(&peer) {
-            peer.addresses.send_if_modified(|addresses| addresses.say(address));
+            // Also when it is no news: a lane that is down has a reason to try again.
+            peer.addresses.send_modify(|addresses| addresses.say(address));
         }
     }
 
@@ -172,7 +170,7 @@ impl PeerNetwork {
         let addresses = watch::Sender::new(Addresses { listed: address.to_owned(), said: None });
         let queues = LANES.map(|lane| {
             let queue = Queue::new(limits(lane));
-            let task = LaneTask { shared: self.shared.clone(), peer, lane, queue: queue.clone(), last_refusal: None };
+            let task = LaneTask { shared: self.shared.clone(), peer, lane, queue: queue.clone(), refusals: HashMap::new() };
             self.shared.runtime.spawn(task.run(addresses.subscribe()));
             queue
         });
@@ -183,15 +181,18 @@ impl PeerNetwork {
 impl Shared {
     fn address(&self, peer: u64) -> Option<String> {
         let peers = self.peers.read().unwrap_or_else(PoisonError::into_inner);
-        peers.get(&peer).map(|peer| peer.addresses.borrow().at(0).to_owned())
+        peers.get(&peer).map(|peer| peer.addresses.borrow().first().to_owned())
     }
 
-    /// A lane to the peer was opened at this address. The other lanes find that out by themselves.
-    fn found(&self, peer: u64, address: &str) {
+    /// A lane to the peer was opened at this address, and its receiver has seen all news. The other lanes find out by themselves.
+    fn found(&self, peer: u64, address: &str, news: &watch::Receiver<Addresses>) {
         let peers = self.peers.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(peer) = peers.get(&peer) {
             peer.addresses.send_if_modified(|addresses| {
-                addresses.found(address);
+                // What came while the lane was opened may be newer.
+                if news.has_changed().is_ok_and(|has_changed| !has_changed) {
+                    addresses.say(address);
+                }
                 false
             });
         }
@@ -216,6 +217,8 @@ impl Shared {
 /// A connection over which frames flow; it ends when this is dropped.
 struct OpenLane {
     replies: Streaming<Sealed>,
+    /// The process at the other end.
+    process: PeerProcess,
     _channel: Channel,
 }
 
@@ -224,36 +227,59 @@ struct LaneTask {
     peer: u64,
     lane: Lane,
     queue: Arc<Queue>,
-    /// So that a refusal that lasts is logged once.
-    last_refusal: Option<Reason>,
+    /// The last refusal at each address since a connection came about, so that one that lasts is logged once.
+    refusals: HashMap<String, Reason>,
 }
 
 impl LaneTask {
     /// Ends when the peer is gone from the table or the node from the other end of the event channel.
     async fn run(mut self, mut addresses: watch::Receiver<Addresses>) {
-        let (mut backoff, mut attempt) = (BACKOFF_MIN, 0);
+        let (mut backoff, mut attempt, mut first) = (BACKOFF_MIN, 0, String::new());
         loop {
-            let target = addresses.borrow_and_update().at(attempt).to_owned();
+            let target = {
+                let addresses = addresses.borrow_and_update();
+                if addresses.first() != first {
+                    (attempt, first) = (0, addresses.first().to_owned());
+                }
+                self.target(&addresses, attempt)
+            };
             let opened = tokio::select! {
                 opened = dial::within(HANDSHAKE_DEADLINE, self.open(&target)) => opened,
-                changed = addresses.changed() => if changed.is_ok() { attempt = 0; continue } else { return },
+                moved = moved(&mut addresses, &first) => if moved.is_ok() { continue } else { return },
             };
             match opened {
                 Ok(lane) => {
-                    (self.last_refusal, backoff, attempt) = (None, BACKOFF_MIN, 0);
-                    self.shared.found(self.peer, &target);
+                    (backoff, attempt) = (BACKOFF_MIN, 0);
+                    self.refusals.clear();
+                    self.shared.found(self.peer, &target, &addresses);
                     let Ok(()) = self.carry(lane, &target, &mut addresses).await else { return };
                 }
                 Err(error) => {
                     attempt += 1;
-                    let Ok(()) = self.tell(&target, &error).await else { return };
+                    let Ok(()) = self.tell(target, &error).await else { return };
                 }
             }
             tokio::select! {
                 () = tokio::time::sleep(backoff) => backoff = BACKOFF_MAX.min(backoff * 2),
-                changed = addresses.changed() => if changed.is_ok() { attempt = 0 } else { return },
+                // News, or a sign of life.
+                changed = addresses.changed() => if changed.is_err() { return },
             }
         }
+    }
+
+    /// Where to try. Every other attempt is for where the peer should not be: at the listed address, if it said another one; and if somebody
+    /// else is at its address, they may have changed places while nobody could tell this node, so it may be at any that the table knows.
+    fn target(&self, addresses: &Addresses, attempt: usize) -> String {
+        if attempt.is_multiple_of(2) {
+            return addresses.first().to_owned();
+        }
+        if self.refusals.get(addresses.first()) == Some(&Reason::WrongNode) {
+            let places = self.shared.places.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some(place) = places.get(attempt / 2 % places.len().max(1)) {
+                return place.clone();
+            }
+        }
+        addresses.listed.clone()
     }
 
     async fn open(&self, address: &str) -> Result<OpenLane, CallError> {
@@ -269,22 +295,30 @@ impl LaneTask {
         gate.check_server(self.peer, &welcome)
             .await
             .map_err(|refused| CallError::Broken(format!("this node does not accept the peer: {}", refused.detail)))?;
-        Ok(OpenLane { replies, _channel: channel })
+        Ok(OpenLane { replies, process: welcome.starts.process(self.peer), _channel: channel })
     }
 
-    /// Lets frames flow until the connection ends or the lane is to move. `Err` means that the task is to end.
+    /// Lets frames flow until the connection ends, the peer is to be looked for elsewhere, or another process speaks for it. `Err` means that
+    /// the task is to end.
     async fn carry(&self, mut lane: OpenLane, target: &str, addresses: &mut watch::Receiver<Addresses>) -> Result<(), ()> {
         let (peer, kind) = (self.peer, self.lane);
         let permit = self.shared.events.reserve().await.map_err(|_| ())?;
         self.queue.open();
         permit.send(PeerEvent::LaneUp { peer, lane: kind });
         tracing::debug!(peer, lane = ?kind, address = target, "connected");
-        let (why, is_over) = tokio::select! {
-            last = lane.replies.next() => match last {
-                Some(Err(status)) => (status.message().to_owned(), false),
-                Some(Ok(_)) | None => ("the other end closed it".to_owned(), false),
-            },
-            changed = addresses.changed() => ("the address changed".to_owned(), changed.is_err()),
+        let mut judgements = self.shared.gate.watch();
+        let (why, is_over) = loop {
+            if !self.shared.gate.is_latest(lane.process) {
+                break ("another process speaks for the peer".to_owned(), false);
+            }
+            tokio::select! {
+                last = lane.replies.next() => match last {
+                    Some(Err(status)) => break (status.message().to_owned(), false),
+                    Some(Ok(_)) | None => break ("the other end closed it".to_owned(), false),
+                },
+                moved = moved(addresses, target) => break ("the address changed".to_owned(), moved.is_err()),
+                _ = judgements.changed() => {}
+            }
         };
         self.queue.close();
         if is_over {
@@ -295,7 +329,7 @@ impl LaneTask {
     }
 
     /// Logs why a connection did not come about; a removal is told to the node. `Err` means that the task is to end.
-    async fn tell(&mut self, address: &str, error: &CallError) -> Result<(), ()> {
+    async fn tell(&mut self, address: String, error: &CallError) -> Result<(), ()> {
         let (peer, lane) = (self.peer, self.lane);
         self.queue.close();
         let reason = match error {
@@ -306,12 +340,13 @@ impl LaneTask {
                 return Ok(());
             }
         };
-        if self.last_refusal.replace(reason) != Some(reason) {
+        if self.refusals.get(&address) != Some(&reason) {
             if passes(reason) {
                 tracing::debug!(peer, ?lane, address, %error, "the peer does not let this node in yet");
             } else {
                 tracing::warn!(peer, ?lane, address, %error, "the peer does not let this node in");
             }
+            self.refusals.insert(address, reason);
         }
         let event = match reason {
             Reason::Removed => PeerEvent::RemovedFromCluster { by: peer },
@@ -331,6 +366,11 @@ impl LaneTask {
         };
         self.shared.events.send(event).await.map_err(|_| ())
     }
+}
+
+/// Waits until the peer is to be looked for at another address first. An error when it is gone from the table.
+async fn moved(addresses: &mut watch::Receiver<Addresses>, first: &str) -> Result<(), watch::error::RecvError> {
+    addresses.wait_for(|now| now.first() != first).await.map(drop)
 }
 
 /// Whether a refusal passes by itself: one of the two nodes is starting, joining or moving.

@@ -288,7 +288,7 @@ async fn a_silent_connection_is_closed() {
 #[tokio::test]
 async fn frames_arrive_in_order_and_a_new_connection_is_announced() {
     let (mut a, mut b) = (Node::start(identity(1, 7), None).await, Node::start_alone(1, identity(2, 5)).await);
-    a.network.set_peers(&[(2, b.address.clone())]);
+    a.network.set_peers(1, &[(2, b.address.clone())]);
     a.wait_lane_up(Lane::Append).await;
     for number in 0..1000 {
         assert_eq!(a.network.send(2, Lane::Append, frame(number)), Ok(()));
@@ -309,10 +309,10 @@ async fn frames_arrive_in_order_and_a_new_connection_is_announced() {
 #[tokio::test]
 async fn a_peer_is_followed_to_its_new_address_and_forgotten_when_it_is_gone() {
     let (mut a, b) = (Node::start(identity(1, 7), None).await, Node::start(identity(2, 5), None).await);
-    a.network.set_peers(&[(2, b.address.clone())]);
+    a.network.set_peers(1, &[(2, b.address.clone())]);
     a.wait_lane_up(Lane::Control).await;
     let mut moved = Node::start(identity(2, 6), None).await;
-    a.network.set_peers(&[(2, moved.address.clone())]);
+    a.network.set_peers(1, &[(2, moved.address.clone())]);
     a.wait_for(|event| matches!(event, PeerEvent::LaneDown { lane: Lane::Control, .. }).then_some(())).await;
     a.wait_lane_up(Lane::Control).await;
     assert_eq!(a.network.send(2, Lane::Control, frame(1)), Ok(()));
@@ -327,9 +327,9 @@ async fn a_peer_is_followed_to_its_new_address_and_forgotten_when_it_is_gone() {
     let known = moved.address.clone();
     let mut moved_again = Node::start(identity(2, 7), None).await;
     a.network.follow(2, &moved_again.address);
-    a.network.set_peers(&[(2, known)]);
+    a.network.set_peers(1, &[(2, known)]);
     moved_again.wait_hello().await;
-    a.network.set_peers(&[]);
+    a.network.set_peers(1, &[]);
     assert_eq!(a.network.send(2, Lane::Control, frame(2)), Err(Dropped::NotConnected));
 }
 
@@ -338,33 +338,65 @@ async fn a_peer_is_found_whichever_of_the_table_and_the_peer_itself_knows_better
     let (mut a, nobody) = (Node::start(identity(1, 7), None).await, unused_address().await);
     // It moved twice, and the table of a log that is replayed is at the middle address.
     let mut b = Node::start(identity(2, 5), None).await;
-    a.network.set_peers(&[(2, unused_address().await)]);
+    a.network.set_peers(1, &[(2, unused_address().await)]);
     a.network.follow(2, &b.address);
     a.wait_lane_up(Lane::Append).await;
     b.wait_hello().await;
-    a.network.set_peers(&[(2, nobody.clone())]);
+    a.network.set_peers(1, &[(2, nobody.clone())]);
     let (address, directory) = b.stop().await;
     a.wait_for(|event| matches!(event, PeerEvent::LaneDown { lane: Lane::Append, .. }).then_some(())).await;
-    let b = Node::start_at(&address, identity(2, 6), None, directory, 1000).await;
+    let mut b = Node::start_at(&address, identity(2, 6), None, directory, 1000).await;
     a.wait_lane_up(Lane::Append).await;
     assert_eq!(a.network.send(2, Lane::Append, frame(1)), Ok(()));
+
+    // The table has caught up: the lane stays.
+    a.network.set_peers(1, &[(2, address.clone())]);
+    a.network.follow(2, &address);
+    assert_eq!(a.network.send(2, Lane::Append, frame(2)), Ok(()));
+    assert_eq!(b.numbers(2).await, [1, 2]);
+    while let Ok(event) = a.events.try_recv() {
+        assert!(!matches!(event, PeerEvent::LaneDown { .. }), "{event:?}");
+    }
 
     // It moved again and told others, from whom the table has it.
     let _stopped = b.stop().await;
     let mut b = Node::start(identity(2, 7), None).await;
-    a.network.set_peers(&[(2, b.address.clone())]);
+    a.network.set_peers(1, &[(2, b.address.clone())]);
     b.wait_hello().await;
     a.wait_lane_up(Lane::Append).await;
     // What was said before is forgotten: the table is followed again.
     let mut moved = Node::start(identity(2, 8), None).await;
-    a.network.set_peers(&[(2, moved.address.clone())]);
+    a.network.set_peers(1, &[(2, moved.address.clone())]);
     moved.wait_hello().await;
+}
+
+#[tokio::test]
+async fn nodes_that_changed_places_find_each_other() {
+    let mut a = Node::start(identity(1, 7), None).await;
+    let (b, c) = (Node::start(identity(2, 5), None).await, Node::start(identity(3, 5), None).await);
+    a.network.set_peers(1, &[(1, b.address.clone()), (2, c.address.clone()), (3, a.address.clone())]);
+    let mut found = std::collections::BTreeSet::new();
+    while found.len() < 2 {
+        found.insert(a.wait_for(|event| if let PeerEvent::LaneUp { peer, .. } = event { Some(peer) } else { None }).await);
+    }
+}
+
+#[tokio::test]
+async fn a_lane_leaves_a_process_that_another_one_has_followed() {
+    let (mut a, b) = (Node::start(identity(1, 7), None).await, Node::start(identity(2, 5), None).await);
+    a.network.set_peers(1, &[(2, b.address.clone())]);
+    a.wait_lane_up(Lane::Append).await;
+    let newer = Node::start(identity(2, 6), None).await;
+    newer.network.set_peers(2, &[(1, a.address.clone())]);
+    a.wait_for(|event| matches!(event, PeerEvent::LaneDown { lane: Lane::Append, .. }).then_some(())).await;
+    a.network.follow(2, &newer.address);
+    a.wait_lane_up(Lane::Append).await;
 }
 
 #[tokio::test]
 async fn a_frame_may_be_large() {
     let (mut a, mut b) = (Node::start(identity(1, 7), Some("s")).await, Node::start(identity(2, 5), Some("s")).await);
-    a.network.set_peers(&[(2, b.address.clone())]);
+    a.network.set_peers(1, &[(2, b.address.clone())]);
     a.wait_lane_up(Lane::Append).await;
     let large = Bytes::from((0..80_u32 << 20).map(|n| n.to_le_bytes()[n as usize % 3]).collect::<Vec<_>>());
     assert_eq!(a.network.send(2, Lane::Append, Frame { group: 1, wall_ms: 0, body: Some(Body::Raft(large.clone())) }), Ok(()));
@@ -380,7 +412,7 @@ async fn a_slow_receiver_fills_the_queue_and_nothing_is_reordered() {
     let mut a = Node::start(identity(1, 7), None).await;
     let directory = Arc::new(TempDir::new().expect("temporary directory"));
     let mut b = Node::start_at("127.0.0.1:0", identity(2, 5), None, directory, 1).await;
-    a.network.set_peers(&[(2, b.address.clone())]);
+    a.network.set_peers(1, &[(2, b.address.clone())]);
     a.wait_lane_up(Lane::Append).await;
     let megabyte = |number: u64| {
         let bytes = [&number.to_be_bytes()[..], &[0; 1 << 20]].concat();
@@ -436,7 +468,7 @@ async fn a_removed_node_is_told() {
     members.members.retain(|member| member.node_id != 2);
     members.removed.push(2);
     other.gate.set_members(&members);
-    removed.network.set_peers(&[(1, other.address.clone())]);
+    removed.network.set_peers(2, &[(1, other.address.clone())]);
     assert_eq!(
         removed
             .wait_for(|event| match event {
@@ -517,7 +549,7 @@ fn names_in(node: &Node) -> Vec<String> {
 async fn a_snapshot_arrives_whole_and_twice() {
     let (a, mut b) = (Node::start(identity(1, 7), Some("s")).await, Node::start(identity(2, 5), Some("s")).await);
     assert!(matches!(a.network.send_snapshot(2, outgoing(a.directory.path())).await, Err(SnapshotError::NoSuchPeer)));
-    a.network.set_peers(&[(2, b.address.clone())]);
+    a.network.set_peers(1, &[(2, b.address.clone())]);
     let mut dirs = Vec::new();
     for _ in 0..2 {
         let sent = outgoing(a.directory.path());
@@ -543,7 +575,7 @@ async fn a_snapshot_arrives_whole_and_twice() {
 #[tokio::test]
 async fn a_snapshot_that_cannot_be_read_or_taken_fails() {
     let (a, b) = (Node::start(identity(1, 7), None).await, Node::start(identity(2, 5), None).await);
-    a.network.set_peers(&[(2, b.address.clone())]);
+    a.network.set_peers(1, &[(2, b.address.clone())]);
     let mut snapshot = outgoing(a.directory.path());
     snapshot.files.push((0, a.directory.path().join("absent")));
     assert!(matches!(a.network.send_snapshot(2, snapshot).await, Err(SnapshotError::Read(_))));
