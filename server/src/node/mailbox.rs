@@ -68,6 +68,8 @@ impl Mailbox {
     pub(super) fn push(&self, event: Event, need: Need) -> Result<(), Event> {
         let mut state = self.lock();
         if state.events.len() >= EVENTS_MAX {
+            // Whoever would be let in next may be what the core sleeps for.
+            self.rouse(state, Need::Attention);
             return Err(event);
         }
         state.events.push(event);
@@ -146,5 +148,14 @@ mod tests {
         let mailbox = Mailbox::new();
         let taken = (0..=EVENTS_MAX).filter(|_| mailbox.push(Event::Resign, Need::Attention).is_ok()).count();
         assert_eq!(taken, EVENTS_MAX);
+    }
+
+    #[test]
+    fn a_full_mailbox_wakes_whatever_it_is_full_of() {
+        let mailbox = Mailbox::new();
+        while mailbox.push(Event::Resign, Need::ReadRound).is_ok() {}
+        let until = soon();
+        assert_eq!(mailbox.take(until, Appetite { runs: false, reads: false }).len(), EVENTS_MAX);
+        assert!(Instant::now() < until);
     }
 }

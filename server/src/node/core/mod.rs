@@ -392,8 +392,13 @@ impl Core {
 
     /// A lane to a peer is connected, and nothing that was sent on it before is certain to arrive.
     pub fn lane_up(&mut self, peer: u64, lane: Lane) {
-        if lane == Lane::Forward && self.group.leader() == Some(peer) {
-            self.send_runs_again();
+        if self.group.leader() == Some(peer) {
+            match lane {
+                Lane::Forward => self.send_runs_again(),
+                // The question may have been lost with the connection before, and a new one is answered sooner than the old one is late.
+                Lane::Control => self.reads.cancel_round(),
+                Lane::Append => {}
+            }
         }
     }
 
@@ -453,10 +458,10 @@ impl Core {
         self.propose_rounds();
         self.propose_runs();
         let question = self.begin_read_round();
+        for message in self.reads.take_spares(self.now.mono_ms) {
+            self.send_raft(message);
+        }
         if !self.change_in_progress {
-            for message in self.reads.take_spares(self.now.mono_ms) {
-                self.send_raft(message);
-            }
             if self.group.is_quiet()
                 && let Some(message) = self.received.take()
             {
@@ -697,7 +702,7 @@ impl Core {
     /// After how long the core wants a turn even if nothing happens, in ms; `None` for the next tick.
     #[must_use]
     pub fn patience_ms(&self) -> Option<u64> {
-        let gathers_until_ms = self.gathers().then(|| self.gathers_until_ms());
+        let gathers_until_ms = (!self.inbox.is_empty() && self.gathers()).then(|| self.gathers_until_ms());
         let until_ms = gathers_until_ms.into_iter().chain(self.reads.spares_wait_until_ms()).min()?;
         Some(until_ms.saturating_sub(self.now.mono_ms))
     }
@@ -717,6 +722,8 @@ impl Core {
             || self.change_in_progress
             || self.group.has_pending_change()
             || self.membership.is_under_way()
+            || self.received.is_some()
+            || self.group.is_held_back()
             || self.group.commit_index() - self.applied.position.index >= UNAPPLIED_ENTRIES_MAX / 2
     }
 

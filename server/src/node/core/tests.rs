@@ -216,7 +216,9 @@ impl Simulation {
         let now = self.now;
         let Some(life) = self.life(id) else { return };
         life.core.set_now(now);
-        for effect in life.core.effects() {
+        let effects = life.core.effects();
+        assert_ne!(life.core.patience_ms(), Some(0), "the core would turn without a pause");
+        for effect in effects {
             self.carry_out(id, effect);
         }
     }

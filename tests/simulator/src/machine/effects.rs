@@ -7,6 +7,7 @@ impl Machine {
         loop {
             let Some(life) = &mut self.life else { return };
             let effects = life.core.effects();
+            assert_ne!(life.core.patience_ms(), Some(0), "the core would turn without a pause");
             if effects.is_empty() {
                 return;
             }

@@ -148,6 +148,31 @@ fn a_read_asks_as_many_followers_as_it_needs_and_the_others_when_they_take_too_l
 }
 
 #[test]
+fn reads_do_not_wait_for_a_question_that_was_lost_with_its_connection() {
+    let (mut simulation, leader) = settled(28);
+    let [follower, _] = followers(leader);
+    let questions = |simulation: &mut Simulation| {
+        simulation.turn(follower);
+        let frames = simulation.network.remove(&(follower, leader, Lane::Control as u8)).unwrap_or_default();
+        frames.iter().filter(|frame| matches!(frame.body, Some(Body::ReadRequest(_)))).count()
+    };
+    simulation.read(follower);
+    assert_eq!((questions(&mut simulation), questions(&mut simulation)), (1, 0));
+    simulation.life(follower).expect("alive").core.lane_up(leader, Lane::Control);
+    assert_eq!(questions(&mut simulation), 1);
+}
+
+#[test]
+fn the_answer_to_a_heartbeat_does_not_wait_for_the_disk() {
+    let (mut simulation, leader) = settled(29);
+    let [stuck, other] = followers(leader);
+    simulation.crash(other);
+    simulation.write(leader);
+    simulation.read(leader);
+    run_without_disk(&mut simulation, Some(stuck), |simulation| simulation.reads_answered == 1);
+}
+
+#[test]
 fn an_answer_that_is_not_needed_any_more_moves_nobody_to_the_front() {
     for in_one_turn in [false, true] {
         let (mut simulation, leader) = settled(27);
