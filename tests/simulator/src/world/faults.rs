@@ -3,9 +3,9 @@
 
 use super::*;
 
-/// A newcomer is to lead: so often, and at such intervals in ms, the leader is asked to hand over to it.
-const HANDOVERS: u64 = 6;
-/// See `HANDOVERS`.
+/// A newcomer is to lead: so often, for a while or until everything heals, the leader is asked to hand over to it.
+const HANDOVERS: [u64; 2] = [6, 120];
+/// At these intervals, in ms.
 const HANDOVER_EVERY_MS: u64 = 500;
 
 impl World {
@@ -179,19 +179,22 @@ impl World {
 
     /// A machine has become a member. Now and then another one is cut off before it hears of that, and the newcomer is to lead meanwhile.
     pub(super) fn risk_ignorance(&mut self, joiner: usize) {
-        if self.plan.rates.partition <= 0.0 || self.is_healing || !self.random.random_bool(0.3) {
+        let machines = self.machines.len();
+        // With fewer, whoever is left is no majority beside a member that is gone.
+        let is_possible = machines >= 4 && self.plan.rates.partition > 0.0 && !self.is_healing;
+        if !is_possible || !self.random.random_bool(0.6) {
             return;
         }
-        let machines = self.machines.len();
         let followers: Vec<usize> = (0..machines).filter(|slot| *slot != joiner && !self.machines[*slot].leads()).collect();
         let Some(slot) = followers.choose(&mut self.random).copied() else { return };
         self.trace.note(self.now_us, slot, format_args!("is cut off before it hears of machine {joiner}"));
-        let until_us = self.now_us + self.random.random_range(1_500_000..5_000_000);
+        let handovers = HANDOVERS.choose(&mut self.random).copied().expect("there are two");
+        let until_us = self.now_us + handovers * HANDOVER_EVERY_MS * 1_000;
         for other in (0..machines).filter(|other| *other != slot) {
             self.cut(slot, other, until_us);
             self.cut(other, slot, until_us);
         }
-        for attempt in 1..=HANDOVERS {
+        for attempt in 1..=handovers {
             self.plan_in(attempt * HANDOVER_EVERY_MS * 1_000, Event::HandOverTo(joiner));
         }
     }
