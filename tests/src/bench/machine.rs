@@ -9,6 +9,11 @@ use serde::Serialize;
 
 use crate::process::redraft_binary;
 
+/// A kernel's release without what its builder added: that says where it was built, and not how it behaves.
+fn version(release: &str) -> &str {
+    release.split_once('-').map_or(release, |(version, _)| version)
+}
+
 /// Where and with what something was measured.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Machine {
@@ -44,7 +49,7 @@ impl Machine {
             processor: field(&read("/proc/cpuinfo"), "model name").unwrap_or_default(),
             processors: std::thread::available_parallelism().map_or(0, std::num::NonZero::get),
             memory_mib: field(&read("/proc/meminfo"), "MemTotal").and_then(|text| kib(&text)).unwrap_or(0) / 1024,
-            kernel: format!("{} {}", system.sysname().to_string_lossy(), system.release().to_string_lossy()),
+            kernel: format!("{} {}", system.sysname().to_string_lossy(), version(&system.release().to_string_lossy())),
             file_system: fs::canonicalize(&dir).map(|dir| file_system(&read("/proc/mounts"), &dir)).unwrap_or_default(),
             redis: said("redis-server", &["--version"]),
             redraft: said(&redraft_binary().display().to_string(), &["--version"]),
