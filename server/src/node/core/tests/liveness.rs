@@ -163,6 +163,22 @@ fn reads_do_not_wait_for_a_question_that_was_lost_with_its_connection() {
 }
 
 #[test]
+fn others_are_asked_while_a_configuration_change_becomes_durable() {
+    let (mut simulation, leader) = settled(30);
+    simulation.read(leader);
+    run_until(&mut simulation, |simulation| simulation.reads_answered == 1);
+    simulation.network.clear();
+    simulation.read(leader);
+    assert_eq!(asked(&mut simulation, leader).len(), 1);
+    let core = &mut simulation.life(leader).expect("alive").core;
+    core.change_in_progress = true;
+    let patience_ms = core.patience_ms().expect("somebody is not asked yet");
+    simulation.now.mono_ms += patience_ms;
+    assert_eq!(asked(&mut simulation, leader).len(), 2);
+    assert_eq!(simulation.life(leader).expect("alive").core.patience_ms(), None, "nothing is left to be patient for");
+}
+
+#[test]
 fn the_answer_to_a_heartbeat_does_not_wait_for_the_disk() {
     let (mut simulation, leader) = settled(29);
     let [stuck, other] = followers(leader);
