@@ -18,6 +18,7 @@ const DO_NOT_RESTART: i32 = 3;
 fn change_record(data_dir: &Path, cf: Cf, key: &str) -> Vec<u8> {
     let options = RocksOptions {
         column_families: COLUMN_FAMILIES.to_vec(),
+        queues: Vec::new(),
         memtable_bytes: 1 << 20,
         block_cache_bytes: 1 << 20,
         durability: Durability::Flush,

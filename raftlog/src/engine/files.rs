@@ -117,7 +117,13 @@ mod tests {
 
     fn options() -> RocksOptions {
         let (memtable_bytes, block_cache_bytes) = (8 << 20, 1 << 20);
-        RocksOptions { column_families: vec!["first", "middle", "last"], memtable_bytes, block_cache_bytes, durability: Durability::Flush }
+        RocksOptions {
+            column_families: vec!["first", "middle", "last"],
+            queues: Vec::new(),
+            memtable_bytes,
+            block_cache_bytes,
+            durability: Durability::Flush,
+        }
     }
 
     /// A database with a file for each of some rounds, and a copy of it to be damaged.

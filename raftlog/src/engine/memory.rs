@@ -109,6 +109,15 @@ impl Engine for MemoryEngine {
         Ok(())
     }
 
+    fn forget(&self, cf: Cf, range: &KeyRange) -> EngineResult<()> {
+        let mut batch = WriteBatch::default();
+        batch.delete_range(cf, range.clone());
+        let mut state = self.lock();
+        apply(Arc::make_mut(&mut state.current), &batch);
+        apply(Arc::make_mut(&mut state.durable), &batch);
+        Ok(())
+    }
+
     fn export(&self, view: &dyn View, range: &KeyRange, dir: &Path) -> EngineResult<Vec<ExportedFile>> {
         let mut files = Vec::new();
         let cf_count = u8::try_from(self.lock().current.len()).expect("an engine has fewer than 256 column families");

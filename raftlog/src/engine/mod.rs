@@ -197,6 +197,14 @@ pub trait Engine: Send + Sync {
         self.sync()
     }
 
+    /// Lets go of keys of a range that nobody reads any more, as far as that costs nothing: any of them may be gone afterwards, durably or
+    /// not, and any may still be there.
+    /// # Errors
+    /// `Io` or `Corruption`: the engine must not be used further.
+    fn forget(&self, _cf: Cf, _range: &KeyRange) -> EngineResult<()> {
+        Ok(())
+    }
+
     /// Tells of a failure in the background of which no call was told yet. May write, but nothing that can be read.
     /// # Errors
     /// `Io` or `Corruption`: the engine must not be used further.

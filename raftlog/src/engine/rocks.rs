@@ -21,6 +21,8 @@ use super::{Cf, Change, Direction, Engine, EngineError, EngineResult, ExportedFi
 pub struct RocksOptions {
     /// Column family names; a `Cf` is a position in this list.
     pub column_families: Vec<&'static str>,
+    /// Those of them in which keys come in ascending order and go in that order too, by `forget`: their files are not merged.
+    pub queues: Vec<&'static str>,
     /// Bytes of all memtables together.
     pub memtable_bytes: usize,
     /// Bytes of the block cache; index and filter blocks are in it too.
@@ -96,11 +98,13 @@ impl RocksEngine {
                 // A WAL that is missing, or ends too early, is noticed although a newer one is intact.
                 db_options.set_track_and_verify_wals_in_manifest(true);
             }
-            Durability::Flush => db_options.set_atomic_flush(true),
+            Durability::Flush => {}
         }
+        // With a WAL, this lets go of it as soon as the family with the most data is flushed.
+        db_options.set_atomic_flush(true);
         let descriptors = std::iter::once("default")
             .chain(options.column_families.iter().copied())
-            .map(|name| ColumnFamilyDescriptor::new(name, Self::family_options(options, &cache)));
+            .map(|name| ColumnFamilyDescriptor::new(name, Self::family_options(name, options, &cache)));
         let db = DB::open_cf_descriptors(&db_options, path, descriptors).map_err(|error| {
             let text = error.to_string();
             if text.contains("lock file") || text.contains("lock hold by current process") {
@@ -115,7 +119,7 @@ impl RocksEngine {
         Ok(Self { db, names: options.column_families.clone(), durability: options.durability, _cache: cache, _directory: lock })
     }
 
-    fn family_options(options: &RocksOptions, cache: &Cache) -> Options {
+    fn family_options(name: &str, options: &RocksOptions, cache: &Cache) -> Options {
         let mut blocks = BlockBasedOptions::default();
         blocks.set_block_cache(cache);
         blocks.set_block_size(BLOCK_BYTES);
@@ -141,6 +145,12 @@ impl RocksEngine {
         // A flush waits for compaction while it would slow down writes; whoever waits for the flush would be kept for seconds.
         family.set_level_zero_slowdown_writes_trigger(LEVEL_0_FILES_SLOW);
         family.set_level_zero_stop_writes_trigger(LEVEL_0_FILES_MAX);
+        if options.queues.contains(&name) {
+            // One compression on all levels, and nothing to wait for: then a file moves down as it is, to where it can be dropped.
+            family.set_compression_type(DBCompressionType::None);
+            family.set_level_zero_file_num_compaction_trigger(1);
+            return family;
+        }
         family.set_compression_per_level(&[
             DBCompressionType::None,
             DBCompressionType::None,
@@ -232,6 +242,10 @@ impl Engine for RocksEngine {
             }
         }
         .map_err(|error| failure(&error))
+    }
+
+    fn forget(&self, cf: Cf, range: &KeyRange) -> EngineResult<()> {
+        self.db.delete_file_in_range_cf(self.family(cf), &range.from, &range.to).map_err(|error| failure(&error))
     }
 
     fn check(&self) -> EngineResult<()> {
@@ -382,7 +396,13 @@ mod tests {
     fn damage_that_a_compaction_meets_is_told() {
         let dir = TempDir::new().expect("temporary directory");
         let (memtable_bytes, block_cache_bytes) = (8 << 20, 1 << 20);
-        let options = RocksOptions { column_families: vec!["state"], memtable_bytes, block_cache_bytes, durability: Durability::Flush };
+        let options = RocksOptions {
+            column_families: vec!["state"],
+            queues: Vec::new(),
+            memtable_bytes,
+            block_cache_bytes,
+            durability: Durability::Flush,
+        };
         let engine = RocksEngine::open(dir.path(), &options).expect("open");
         write_round(&engine, 1).expect("write");
         drop(engine);
@@ -406,5 +426,37 @@ mod tests {
         };
         let name = table.file_name().expect("a file has a name").to_string_lossy().into_owned();
         assert!(matches!(&told, EngineError::Corruption(text) if text.contains(&name)), "{told}");
+    }
+
+    #[test]
+    fn files_of_a_queue_go_without_having_been_merged() {
+        const ROUNDS: u8 = 8;
+        let dir = TempDir::new().expect("temporary directory");
+        let (memtable_bytes, block_cache_bytes) = (8 << 20, 1 << 20);
+        let (column_families, queues) = (vec!["state", "queue"], vec!["queue"]);
+        let options = RocksOptions { column_families, queues, memtable_bytes, block_cache_bytes, durability: Durability::Flush };
+        let engine = RocksEngine::open(dir.path(), &options).expect("open");
+        let queue = Cf(1);
+        for round in 0..ROUNDS {
+            let mut batch = WriteBatch::default();
+            (0..100).for_each(|key| batch.put(queue, vec![round, key], vec![key; 500]));
+            engine.write(&batch).and_then(|()| engine.sync()).expect("write");
+        }
+        let files = || {
+            let files = std::fs::read_dir(dir.path()).expect("read").flatten().map(|entry| entry.path());
+            files.filter(|path| path.extension().is_some_and(|extension| extension == "sst")).collect::<std::collections::BTreeSet<_>>()
+        };
+        let before = files();
+        assert_eq!(before.len(), usize::from(ROUNDS));
+        let deadline = Instant::now() + Duration::from_secs(60);
+        // A file that has not moved down yet stays for the next time.
+        while files().len() > 2 {
+            assert!(Instant::now() < deadline, "files stay: {:?}", files());
+            engine.forget(queue, &KeyRange { from: vec![0], to: vec![ROUNDS - 2, 50] }).expect("forget");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert!(files().is_subset(&before));
+        let left = engine.view(ViewKind::Latest).items(queue, &KeyRange { from: vec![0], to: vec![0xff] }, Direction::Forward).count();
+        assert_eq!(left, 200, "a file that holds more than the range stays whole");
     }
 }

@@ -333,7 +333,13 @@ mod tests {
     const STATE: Cf = Cf(0);
 
     fn options() -> RocksOptions {
-        RocksOptions { column_families: vec!["state"], memtable_bytes: 8 << 20, block_cache_bytes: 1 << 20, durability: Durability::Wal }
+        RocksOptions {
+            column_families: vec!["state"],
+            queues: Vec::new(),
+            memtable_bytes: 8 << 20,
+            block_cache_bytes: 1 << 20,
+            durability: Durability::Wal,
+        }
     }
 
     fn newest_wal(directory: &Path) -> Wal {

@@ -91,6 +91,8 @@ pub struct Group {
     persisted_index: u64,
     /// Number of the last ready that changed term or vote, until it is durable: no message leaves before.
     held_until: Option<u64>,
+    /// Number of the last ready that handed out a configuration change, until it is durable that the change is committed.
+    change_held_until: Option<u64>,
     /// Last index and bytes of the committed entries handed out and not yet applied.
     handed_out: VecDeque<(u64, usize)>,
     handed_out_bytes: usize,
@@ -136,6 +138,7 @@ impl Group {
             unpersisted: VecDeque::new(),
             persisted_index,
             held_until: None,
+            change_held_until: None,
             handed_out: VecDeque::new(),
             handed_out_bytes: 0,
             applied,
@@ -241,6 +244,7 @@ impl Group {
             self.installing = false;
         }
         self.held_until.take_if(|held| *held <= number);
+        self.change_held_until.take_if(|held| *held <= number);
         self.raw.on_persist_ready(number);
         self.settle();
     }
@@ -256,6 +260,14 @@ impl Group {
             self.raw.advance_apply_to(index);
             self.settle();
         }
+    }
+
+    /// Whether every configuration change handed out is durably known to be committed. Before that none may take effect: a node that had
+    /// forgotten it could elect a leader with the quorum of an older configuration. With it, raft refuses to campaign until the change is
+    /// applied again (`hup`).
+    #[must_use]
+    pub fn changes_are_durable(&self) -> bool {
+        self.change_held_until.is_none()
     }
 
     /// Applies a configuration change at its place in the log and returns the configuration that follows.
@@ -297,8 +309,8 @@ impl Group {
         self.raw.mut_store().offer_snapshot(peer, Some(snapshot));
     }
 
-    /// Forgets log entries up to `index`, as far as they are applied. Returns the range the log writer has to delete.
-    pub fn truncate(&mut self, index: u64) -> Option<(u64, LogPosition)> {
+    /// Forgets log entries up to `index`, as far as they are applied. Returns where the log begins now, if that is news.
+    pub fn truncate(&mut self, index: u64) -> Option<LogPosition> {
         let index = index.min(self.applied);
         self.raw.mut_store().truncate(index)
     }
@@ -367,14 +379,14 @@ impl Group {
             let snapshot = ready.snapshot().clone();
             let metadata = snapshot.get_metadata();
             let position = LogPosition { index: metadata.index, term: metadata.term };
-            self.raw.mut_store().reset(position, metadata.get_conf_state().clone());
+            persist.stale_to = self.raw.mut_store().reset(position, metadata.get_conf_state().clone());
             persist.reset = Some(position);
             self.applying = position.index;
             self.installing = true;
             effects.snapshot = Some(snapshot);
         }
         let entries = ready.take_entries();
-        persist.stale_to = self.raw.mut_store().append(&entries);
+        persist.stale_to = self.raw.mut_store().append(&entries).max(persist.stale_to);
         persist.entries = entries;
 
         effects.read_states.extend(ready.take_read_states().into_iter().map(|state| (state.request_ctx.into(), state.index)));
@@ -384,6 +396,10 @@ impl Group {
             let bytes = committed.iter().map(|entry| entry.data.len()).sum();
             self.handed_out.push_back((last.index, bytes));
             self.handed_out_bytes += bytes;
+        }
+        if committed.iter().any(|entry| entry.get_entry_type() != EntryType::EntryNormal) {
+            persist.must_sync = true;
+            self.change_held_until = Some(persist.number);
         }
         effects.committed.extend(committed);
 

@@ -7,7 +7,7 @@ use rand::{RngExt, SeedableRng};
 
 use super::*;
 use crate::engine::{Engine, MemoryEngine, WriteBatch};
-use crate::log::{GroupId, INITIAL_POSITION, encode_bootstrap};
+use crate::log::{GroupId, INITIAL_POSITION, LOG_COLUMN_FAMILIES, encode_bootstrap};
 
 const GROUP: GroupId = GroupId(1);
 
@@ -23,7 +23,7 @@ fn voters() -> ConfState {
     ConfState { voters: vec![1, 2, 3], ..ConfState::default() }
 }
 
-fn open(engine: &Arc<MemoryEngine>, node_id: u64, applied: LogPosition, seed: u64) -> Group {
+fn open_as(engine: &Arc<MemoryEngine>, node_id: u64, applied: LogPosition, configuration: ConfState, seed: u64) -> Group {
     let config = GroupConfig {
         node_id,
         election_ticks: 10,
@@ -34,18 +34,32 @@ fn open(engine: &Arc<MemoryEngine>, node_id: u64, applied: LogPosition, seed: u6
         seed: seed ^ node_id,
     };
     let engine: Arc<dyn Engine> = Arc::<MemoryEngine>::clone(engine);
-    let store = LogStore::open(engine, GROUP, applied, voters(), None).expect("the log is intact");
+    let store = LogStore::open(engine, GROUP, applied, configuration, None).expect("the log is intact");
     Group::open(config, store, applied.index).expect("the state is consistent")
+}
+
+fn open(engine: &Arc<MemoryEngine>, node_id: u64, applied: LogPosition, seed: u64) -> Group {
+    open_as(engine, node_id, applied, voters(), seed)
+}
+
+/// The log of a founding member.
+fn founded() -> Arc<MemoryEngine> {
+    let engine = Arc::new(MemoryEngine::new(LOG_COLUMN_FAMILIES.len()));
+    let mut batch = WriteBatch::default();
+    encode_bootstrap(GROUP, &mut batch);
+    engine.write(&batch).expect("memory does not fail");
+    engine.sync().expect("memory does not fail");
+    engine
 }
 
 impl Member {
     fn new(node_id: u64, seed: u64) -> Self {
-        let engine = Arc::new(MemoryEngine::new(1));
-        let mut batch = WriteBatch::default();
-        encode_bootstrap(GROUP, &mut batch);
-        engine.write(&batch).expect("memory does not fail");
-        engine.sync().expect("memory does not fail");
+        let engine = founded();
         let group = open(&engine, node_id, INITIAL_POSITION, seed);
+        Self::with(engine, group)
+    }
+
+    fn with(engine: Arc<MemoryEngine>, group: Group) -> Self {
         Self { engine, group, persists: VecDeque::new(), committed: VecDeque::new(), applied: Vec::new() }
     }
 
@@ -140,23 +154,8 @@ fn what_is_applied_once_is_applied_everywhere() {
 
 #[test]
 fn a_sole_voter_sends_nothing_of_a_new_term_before_it_is_durable() {
-    let engine = Arc::new(MemoryEngine::new(1));
-    let mut batch = WriteBatch::default();
-    encode_bootstrap(GROUP, &mut batch);
-    engine.write(&batch).expect("memory does not fail");
     let configuration = ConfState { voters: vec![1], learners: vec![2], ..ConfState::default() };
-    let shared: Arc<dyn Engine> = Arc::<MemoryEngine>::clone(&engine);
-    let store = LogStore::open(shared, GROUP, INITIAL_POSITION, configuration, None).expect("the log is intact");
-    let config = GroupConfig {
-        node_id: 1,
-        election_ticks: 10,
-        heartbeat_ticks: 2,
-        append_bytes_max: 1000,
-        uncommitted_bytes_max: 1 << 20,
-        committed_bytes_max: 1 << 20,
-        seed: 1,
-    };
-    let mut group = Group::open(config, store, INITIAL_POSITION.index).expect("the state is consistent");
+    let mut group = open_as(&founded(), 1, INITIAL_POSITION, configuration, 0);
     group.campaign();
     let effects = group.effects();
     assert!(group.is_leader());
@@ -329,4 +328,49 @@ fn a_follower_waits_for_its_disk_only_with_what_is_committed() {
     assert!(member.group.waits_for_persist(), "what is committed can be applied when it is durable");
     assert_eq!(effects.committed.len() + settle(&mut member), 2);
     assert!(!member.group.waits_for_persist());
+}
+
+#[test]
+fn a_change_takes_effect_when_it_is_durable_that_it_is_committed() {
+    let sole_voter = ConfState { voters: vec![1], ..ConfState::default() };
+    let engine = founded();
+    let mut member = Member::with(Arc::clone(&engine), open_as(&engine, 1, INITIAL_POSITION, sole_voter.clone(), 0));
+    let turn = |member: &mut Member| {
+        let effects = member.group.effects();
+        member.persists.extend(effects.persists);
+        member.committed.extend(effects.committed);
+    };
+    member.group.campaign();
+    let mut change = raft::eraftpb::ConfChangeSingle { node_id: 2, ..Default::default() };
+    change.set_change_type(raft::eraftpb::ConfChangeType::AddNode);
+    let addition = ConfChangeV2 { changes: vec![change].into(), ..ConfChangeV2::default() };
+    turn(&mut member);
+    member.persist_one();
+    turn(&mut member);
+    member.group.propose_change(&addition, Bytes::new()).expect("nothing else is under way");
+    let is_change = |entry: &Entry| entry.get_entry_type() != EntryType::EntryNormal;
+    while !member.committed.iter().any(is_change) {
+        assert!(member.group.changes_are_durable(), "there is none");
+        member.persist_one();
+        turn(&mut member);
+    }
+    while !member.persists.is_empty() {
+        assert!(!member.group.changes_are_durable());
+        member.persist_one();
+    }
+    assert!(member.group.changes_are_durable());
+
+    // The power fails, and the data know nothing of the change.
+    engine.crash(0);
+    let mut group = open_as(&engine, 1, INITIAL_POSITION, sole_voter, 0);
+    group.campaign();
+    assert!(!group.is_leader(), "two voters are committed");
+    for entry in group.effects().committed {
+        if is_change(&entry) {
+            group.apply_change(&addition).expect("a possible change");
+        }
+        group.applied(entry.index);
+    }
+    group.campaign();
+    assert!(!group.is_leader() && group.configuration().voters.len() == 2);
 }

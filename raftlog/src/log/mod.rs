@@ -2,22 +2,28 @@
 //! `LogStore` is what raft reads through `Storage`: recent entries from memory, older ones from the engine. It belongs to the owner of the
 //! group and writes nothing. What has to be stored leaves the group as `Persist` and is encoded by `record` for the one log writer.
 //! Invariant: for every index from `truncated.index` to the last one the term is known; entries above have no gap.
-//! Keys: group id as u32 BE, a letter, and for entries the index as u64 BE, so that a group is one contiguous range.
+//! Entries have a column family of their own, in which keys only come at the end and go at the beginning: RocksDB moves its files down
+//! without merging them, and a truncation drops whole files. What lies at or below the truncation is nobody's any more, there or not.
+//! Keys: group id as u32 BE, then the index as u64 BE for entries, a letter for records: a group is one contiguous range.
 
 mod high_water;
 mod record;
 mod store;
 
 pub use high_water::{Found, HighWater, Mark};
-pub use record::{Durable, Persist, encode_bootstrap, encode_truncation};
+pub use record::{Durable, Persist, encode_bootstrap, encode_truncation, truncated_range};
 pub use store::{LogError, LogStore};
 
 use crate::engine::Cf;
 
 /// Column families of a log engine.
-pub const LOG_COLUMN_FAMILIES: &[&str] = &["raft"];
-/// The one column family of the log.
+pub const LOG_COLUMN_FAMILIES: &[&str] = &["raft", ENTRIES_NAME];
+/// The name of the column family of the entries.
+pub const ENTRIES_NAME: &str = "entries";
+/// The column family of the hard state, the truncation, and what the node keeps beside them.
 pub const LOG_CF: Cf = Cf(0);
+/// The column family of the entries.
+pub const ENTRIES_CF: Cf = Cf(1);
 
 /// A Raft group of the cluster; 1 is the first. 0 stands for the node itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

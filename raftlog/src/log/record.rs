@@ -5,7 +5,7 @@
 use bytes::{Buf, BufMut, Bytes};
 use raft::eraftpb::{Entry, EntryType, HardState, Message};
 
-use super::{GroupId, INITIAL_POSITION, LOG_CF, LogPosition};
+use super::{ENTRIES_CF, GroupId, INITIAL_POSITION, LOG_CF, LogPosition};
 use crate::engine::{EngineError, EngineResult, KeyRange, WriteBatch};
 
 const VERSION: u8 = 1;
@@ -17,11 +17,11 @@ pub struct Persist {
     pub number: u64,
     /// New entries; stored entries from the first of these on are replaced.
     pub entries: Vec<Entry>,
-    /// Stored entries above the last new one that are stale, up to this index; 0 for none.
+    /// Stored entries above the last new one, or above the reset, that are stale, up to this index; 0 for none.
     pub stale_to: u64,
     /// New hard state.
     pub hard_state: Option<HardState>,
-    /// A snapshot was installed: the whole log is replaced by this truncation.
+    /// A snapshot was installed: the log is replaced by this truncation.
     pub reset: Option<LogPosition>,
     /// Whether it must be durable before the messages leave. Without it, it may be stored with a later one.
     pub must_sync: bool,
@@ -36,21 +36,22 @@ pub struct Durable {
     pub hard_state: HardState,
     /// Where the log begins.
     pub truncated: LogPosition,
+    /// Index of the last entry stored, also where it is behind the truncation; 0 for none.
+    pub last: u64,
 }
 
 impl Persist {
     /// Adds the changes to the batch of the log writer.
     pub fn encode(&self, group: GroupId, batch: &mut WriteBatch) {
         if let Some(position) = self.reset {
-            batch.delete_range(LOG_CF, KeyRange { from: entry_key(group, 0), to: entry_key(group, u64::MAX) });
-            encode_truncation_record(group, position, batch);
+            encode_truncation(group, position, batch);
         }
         for entry in &self.entries {
-            batch.put(LOG_CF, entry_key(group, entry.index), encode_entry(entry));
+            batch.put(ENTRIES_CF, entry_key(group, entry.index), encode_entry(entry));
         }
-        if let Some(last) = self.entries.last() {
-            for index in last.index + 1..=self.stale_to {
-                batch.delete(LOG_CF, entry_key(group, index));
+        if let Some(last) = self.entries.last().map(|entry| entry.index).or(self.reset.map(|position| position.index)) {
+            for index in last + 1..=self.stale_to {
+                batch.delete(ENTRIES_CF, entry_key(group, index));
             }
         }
         if let Some(hard_state) = &self.hard_state {
@@ -65,37 +66,30 @@ impl Persist {
     }
 }
 
-/// Adds to a batch what removes the entries `from..=to.index` and remembers the position truncated to.
-/// Point deletions: RocksDB drops them with the entries while both are in a memtable, and they do not slow down reads as range tombstones do.
-pub fn encode_truncation(group: GroupId, from: u64, to: LogPosition, batch: &mut WriteBatch) {
-    for index in from..=to.index {
-        batch.delete(LOG_CF, entry_key(group, index));
-    }
-    encode_truncation_record(group, to, batch);
+/// Adds to a batch what lets the log begin after a position.
+pub fn encode_truncation(group: GroupId, to: LogPosition, batch: &mut WriteBatch) {
+    batch.put(LOG_CF, truncated_key(group), encode_numbers(&[to.index, to.term]));
+}
+
+/// The stored entries that nobody wants any more once a truncation is durable.
+#[must_use]
+pub fn truncated_range(group: GroupId, to: LogPosition) -> KeyRange {
+    KeyRange { from: entry_key(group, 0), to: entry_key(group, to.index.saturating_add(1)) }
 }
 
 /// Adds to a batch what a new group starts with: a log truncated at `INITIAL_POSITION`, everything before it committed.
 pub fn encode_bootstrap(group: GroupId, batch: &mut WriteBatch) {
     let LogPosition { index, term } = INITIAL_POSITION;
-    encode_truncation_record(group, INITIAL_POSITION, batch);
+    encode_truncation(group, INITIAL_POSITION, batch);
     batch.put(LOG_CF, hard_state_key(group), encode_numbers(&[term, 0, index]));
 }
 
-fn encode_truncation_record(group: GroupId, to: LogPosition, batch: &mut WriteBatch) {
-    batch.put(LOG_CF, truncated_key(group), encode_numbers(&[to.index, to.term]));
-}
-
 fn key(group: GroupId, letter: u8) -> Vec<u8> {
-    let mut key = Vec::with_capacity(13);
-    key.put_u32(group.0);
-    key.put_u8(letter);
-    key
+    [&group.0.to_be_bytes()[..], &[letter]].concat()
 }
 
 pub(super) fn entry_key(group: GroupId, index: u64) -> Vec<u8> {
-    let mut key = key(group, b'e');
-    key.put_u64(index);
-    key
+    [&group.0.to_be_bytes()[..], &index.to_be_bytes()].concat()
 }
 
 pub(super) fn hard_state_key(group: GroupId) -> Vec<u8> {
@@ -178,7 +172,8 @@ mod tests {
         let record = encode_entry(&entry);
         assert_eq!(&record[..], b"\x01\x02\0\0\0\0\0\0\0\x03\0\0\0\x01cxy");
         assert_eq!(decode_entry(7, record).expect("round trip"), entry);
-        assert_eq!(entry_key(GroupId(1), 258), b"\0\0\0\x01e\0\0\0\0\0\0\x01\x02");
+        assert_eq!(entry_key(GroupId(1), 258), b"\0\0\0\x01\0\0\0\0\0\0\x01\x02");
+        assert_eq!(truncated_key(GroupId(1)), b"\0\0\0\x01t");
         assert_eq!(encode_numbers(&[1, 2]), b"\x01\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\x02");
         assert_eq!(decode_numbers::<2>(&encode_numbers(&[1, 2])).expect("round trip"), [1, 2]);
     }

@@ -12,7 +12,7 @@ use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 
 use super::record::{self, Durable, decode_entry, decode_numbers, entry_index};
-use super::{GroupId, LOG_CF, LogPosition, Mark};
+use super::{ENTRIES_CF, GroupId, LOG_CF, LogPosition, Mark};
 use crate::engine::{Direction, Engine, EngineError, KeyRange, ViewKind};
 
 /// Entries kept in memory so that followers and apply need not read the disk.
@@ -70,7 +70,7 @@ impl LogStore {
         conf_state: ConfState,
         mark: Option<Mark>,
     ) -> Result<Self, LogError> {
-        let Durable { hard_state, truncated } = Self::durable(engine.as_ref(), group)?;
+        let Durable { hard_state, truncated, .. } = Self::durable(engine.as_ref(), group)?;
         if truncated.index == u64::MAX {
             return Err(LogError::Damaged("it was truncated where no entry can follow".to_owned()));
         }
@@ -98,7 +98,7 @@ impl LogStore {
         Ok(store)
     }
 
-    /// The stored hard state and truncation of a group; defaults in a blank replica.
+    /// What is stored of a group; defaults in a blank replica.
     /// # Errors
     /// Those of the engine.
     pub fn durable(engine: &dyn Engine, group: GroupId) -> Result<Durable, EngineError> {
@@ -112,16 +112,16 @@ impl LogStore {
             let [index, term] = decode_numbers(&stored)?;
             durable.truncated = LogPosition { index, term };
         }
+        if let Some(item) = view.items(ENTRIES_CF, &entries_after(group, 0), Direction::Reverse).next() {
+            durable.last = entry_index(&item?.0)?;
+        }
         Ok(durable)
     }
 
     fn load_entries(&mut self) -> Result<(), LogError> {
         let engine = Arc::clone(&self.engine);
         let view = engine.view(ViewKind::Latest);
-        // Entries at and below the truncation may still be there after a crash in the middle of one; they are left to the next.
-        let from = record::entry_key(self.group, self.truncated.index + 1);
-        let range = KeyRange { from, to: record::entry_key(self.group, u64::MAX) };
-        for item in view.items(LOG_CF, &range, Direction::Forward) {
+        for item in view.items(ENTRIES_CF, &entries_after(self.group, self.truncated.index), Direction::Forward) {
             let (key, value) = item?;
             let index = entry_index(&key)?;
             if index != self.last() + 1 {
@@ -257,22 +257,24 @@ impl LogStore {
         self.conf_state = conf_state;
     }
 
-    /// The log as it is after a snapshot was installed: empty, truncated at the snapshot's position.
-    pub(crate) fn reset(&mut self, position: LogPosition, conf_state: ConfState) {
+    /// The log as it is after a snapshot was installed: empty, truncated at the snapshot's position. Returns up to which index entries are
+    /// now stale in the engine.
+    pub(crate) fn reset(&mut self, position: LogPosition, conf_state: ConfState) -> u64 {
+        let old_last = self.last();
         self.truncated = position;
         self.meta.clear();
         self.cache.clear();
         (self.bytes, self.cache_bytes) = (0, 0);
         self.conf_state = conf_state;
+        old_last
     }
 
-    /// Forgets the entries up to `index`, which must be applied. Returns the range to delete from the engine.
-    pub(crate) fn truncate(&mut self, index: u64) -> Option<(u64, LogPosition)> {
+    /// Forgets the entries up to `index`, which must be applied. Returns where the log begins now, if that is news.
+    pub(crate) fn truncate(&mut self, index: u64) -> Option<LogPosition> {
         let term = self.term_at(index)?;
         if index <= self.truncated.index {
             return None;
         }
-        let from = self.first();
         while self.truncated.index < index {
             let meta = self.meta.pop_front().expect("the log has the entries it is truncated by");
             self.bytes -= meta.bytes as usize;
@@ -282,7 +284,7 @@ impl LogStore {
         while self.cache.front().is_some_and(|entry| entry.index <= index) {
             self.forget_oldest();
         }
-        Some((from, self.truncated))
+        Some(self.truncated)
     }
 
     /// Bytes of the entries after an index. Costs a step per entry.
@@ -343,10 +345,14 @@ impl LogStore {
     }
 
     fn read_entry(&self, index: u64) -> Result<Entry, EngineError> {
-        let stored = self.engine.view(ViewKind::Latest).get(LOG_CF, &record::entry_key(self.group, index))?;
+        let stored = self.engine.view(ViewKind::Latest).get(ENTRIES_CF, &record::entry_key(self.group, index))?;
         let stored = stored.ok_or_else(|| EngineError::Corruption(format!("entry {index} of the Raft log is gone")))?;
         decode_entry(index, stored)
     }
+}
+
+fn entries_after(group: GroupId, index: u64) -> KeyRange {
+    KeyRange { from: record::entry_key(group, index + 1), to: record::entry_key(group, u64::MAX) }
 }
 
 fn entry_bytes(entry: &Entry) -> usize {
@@ -417,7 +423,7 @@ mod tests {
 
     use super::*;
     use crate::engine::{MemoryEngine, WriteBatch};
-    use crate::log::{Persist, encode_truncation};
+    use crate::log::{LOG_COLUMN_FAMILIES, Persist, encode_truncation};
 
     const GROUP: GroupId = GroupId(1);
 
@@ -441,7 +447,7 @@ mod tests {
 
     #[test]
     fn a_replaced_suffix_does_not_come_back() {
-        let engine = Arc::new(MemoryEngine::new(1));
+        let engine = Arc::new(MemoryEngine::new(LOG_COLUMN_FAMILIES.len()));
         let mut store = open(&engine, LogPosition::default(), None).expect("blank log");
         persist(&engine, &mut store, (1..=9).map(|index| entry(index, 1)).collect(), 3);
         persist(&engine, &mut store, vec![entry(5, 2)], 3);
@@ -453,12 +459,12 @@ mod tests {
 
     #[test]
     fn truncation_keeps_the_term_below_the_first_entry() {
-        let engine = Arc::new(MemoryEngine::new(1));
+        let engine = Arc::new(MemoryEngine::new(LOG_COLUMN_FAMILIES.len()));
         let mut store = open(&engine, LogPosition::default(), None).expect("blank log");
         persist(&engine, &mut store, (1..=9).map(|index| entry(index, index)).collect(), 9);
-        let (from, to) = store.truncate(6).expect("there is something to truncate");
+        let to = store.truncate(6).expect("there is something to truncate");
         let mut batch = WriteBatch::default();
-        encode_truncation(GROUP, from, to, &mut batch);
+        encode_truncation(GROUP, to, &mut batch);
         engine.write(&batch).expect("memory does not fail");
         for store in [store, open(&engine, LogPosition { index: 8, term: 8 }, None).expect("intact log")] {
             assert_eq!((store.first(), store.last(), store.term(6).expect("kept")), (7, 9, 6));
@@ -469,7 +475,7 @@ mod tests {
 
     #[test]
     fn a_log_with_missing_entries_is_refused() {
-        let engine = Arc::new(MemoryEngine::new(1));
+        let engine = Arc::new(MemoryEngine::new(LOG_COLUMN_FAMILIES.len()));
         let mut store = open(&engine, LogPosition::default(), None).expect("blank log");
         persist(&engine, &mut store, (1..=9).map(|index| entry(index, 1)).collect(), 7);
         let refused = |applied, last: Option<LogPosition>| {
@@ -483,19 +489,19 @@ mod tests {
         assert!(refused(LogPosition::default(), Some(LogPosition { index: 9, term: 2 })), "an older history came back");
         assert!(!refused(LogPosition::default(), Some(LogPosition { index: 9, term: 0 })), "the term is not known");
         let mut batch = WriteBatch::default();
-        batch.delete(LOG_CF, record::entry_key(GROUP, 4));
+        batch.delete(ENTRIES_CF, record::entry_key(GROUP, 4));
         engine.write(&batch).expect("memory does not fail");
         assert!(refused(LogPosition::default(), None), "a hole");
         let end = LogPosition { index: u64::MAX, term: 1 };
         let mut batch = WriteBatch::default();
-        encode_truncation(GROUP, u64::MAX, end, &mut batch);
+        encode_truncation(GROUP, end, &mut batch);
         engine.write(&batch).expect("memory does not fail");
         assert!(refused(end, None), "no place for an entry");
     }
 
     #[test]
     fn a_log_that_has_lost_a_vote_is_refused() {
-        let engine = Arc::new(MemoryEngine::new(1));
+        let engine = Arc::new(MemoryEngine::new(LOG_COLUMN_FAMILIES.len()));
         let mut store = open(&engine, LogPosition::default(), None).expect("blank log");
         persist(&engine, &mut store, vec![entry(1, 1)], 1);
         // The stored hard state: term 9, a vote for 1.
@@ -513,14 +519,14 @@ mod tests {
 
     #[test]
     fn an_entry_that_cannot_be_read_is_a_failure_of_the_log() {
-        let engine = Arc::new(MemoryEngine::new(1));
+        let engine = Arc::new(MemoryEngine::new(LOG_COLUMN_FAMILIES.len()));
         let mut store = open(&engine, LogPosition::default(), None).expect("blank log");
         let large = |index| Entry { index, term: 1, data: vec![7; 1 << 20].into(), ..Entry::default() };
         persist(&engine, &mut store, (1..=2 + (CACHE_BYTES >> 20) as u64).map(large).collect(), 9);
         store.settle(9);
         assert!(store.entries(1, 3, None, GetEntriesContext::empty(false)).is_ok() && store.failure().is_none());
         let mut batch = WriteBatch::default();
-        batch.delete(LOG_CF, record::entry_key(GROUP, 1));
+        batch.delete(ENTRIES_CF, record::entry_key(GROUP, 1));
         engine.write(&batch).expect("memory does not fail");
         let refused = store.entries(1, 3, None, GetEntriesContext::empty(false));
         assert!(matches!(refused, Err(raft::Error::Store(StorageError::LogTemporarilyUnavailable))), "{refused:?}");
@@ -529,7 +535,7 @@ mod tests {
 
     #[test]
     fn entries_respect_the_size_but_give_at_least_one() {
-        let engine = Arc::new(MemoryEngine::new(1));
+        let engine = Arc::new(MemoryEngine::new(LOG_COLUMN_FAMILIES.len()));
         let mut store = open(&engine, LogPosition::default(), None).expect("blank log");
         persist(&engine, &mut store, (1..=9).map(|index| entry(index, 1)).collect(), 7);
         let count = |size: u64| store.entries(1, 10, Some(size), GetEntriesContext::empty(false)).expect("entries").len();

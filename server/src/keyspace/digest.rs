@@ -333,6 +333,7 @@ mod tests {
         let rocks = |name: &str| {
             let options = RocksOptions {
                 column_families: COLUMN_FAMILIES.to_vec(),
+                queues: Vec::new(),
                 memtable_bytes: 4 << 20,
                 block_cache_bytes: 1 << 20,
                 durability: Durability::Flush,

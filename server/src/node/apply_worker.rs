@@ -137,9 +137,6 @@ impl ApplyWorker {
                 Reached::Verification(entry) => self.verifier.begin(entry),
                 Reached::Change(change) => {
                     self.waiting_for_configuration = true;
-                    // The change has to be durable before it takes effect, and until then the group stands still: what is written by now
-                    // goes first, while it still moves.
-                    self.data.sync()?;
                     self.completions.change_reached(change);
                 }
             }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use raft::eraftpb::Entry;
 use raftlog::engine::{Engine, EngineError, WriteBatch};
-use raftlog::log::{HighWater, LogPosition, Mark, Persist, encode_truncation};
+use raftlog::log::{ENTRIES_CF, HighWater, LogPosition, Mark, Persist, encode_truncation, truncated_range};
 
 use super::core::{GROUP, raft_frame};
 use super::exit::stop_for;
@@ -23,8 +23,8 @@ const WAIT_MAX: Duration = Duration::from_secs(1);
 pub enum LogTask {
     /// Stores a persist and sends its messages.
     Persist(Persist),
-    /// Deletes entries from this index up to the position.
-    Truncate(u64, LogPosition),
+    /// Lets the log begin after this position.
+    Truncate(LogPosition),
 }
 
 impl LogTask {
@@ -34,7 +34,7 @@ impl LogTask {
     pub const fn must_sync(&self) -> bool {
         match self {
             Self::Persist(persist) => persist.must_sync,
-            Self::Truncate(..) => true,
+            Self::Truncate(_) => true,
         }
     }
 }
@@ -72,6 +72,7 @@ impl LogWriter {
     pub fn store(&mut self, tasks: &[LogTask]) -> Result<(), EngineError> {
         let mut durable = None;
         let mut vote = None;
+        let mut truncated = None;
         for task in tasks {
             match task {
                 LogTask::Persist(persist) => {
@@ -80,7 +81,10 @@ impl LogWriter {
                     durable = persist.reset.or(durable);
                     durable = persist.entries.last().map(|entry| LogPosition { index: entry.index, term: entry.term }).or(durable);
                 }
-                LogTask::Truncate(from, to) => encode_truncation(GROUP, *from, *to, &mut self.waiting),
+                LogTask::Truncate(to) => {
+                    encode_truncation(GROUP, *to, &mut self.waiting);
+                    truncated = Some(*to);
+                }
             }
         }
         if !tasks.iter().any(LogTask::must_sync) {
@@ -91,7 +95,8 @@ impl LogWriter {
             self.high_water.lower(position).map_err(io)?;
         }
         self.engine.write_synced(&std::mem::take(&mut self.waiting))?;
-        self.high_water.raise(durable, vote).map_err(io)
+        self.high_water.raise(durable, vote).map_err(io)?;
+        truncated.map_or(Ok(()), |to| self.engine.forget(ENTRIES_CF, &truncated_range(GROUP, to)))
     }
 
     /// Whether something need not be durable, and is not.
@@ -206,7 +211,7 @@ mod tests {
         let mut check = |task: LogTask, expected: (u64, u64, u64)| {
             writer.store(&[task]).expect("memory does not fail");
             assert_eq!(engine.unsynced(), 0);
-            let Durable { hard_state, truncated } = LogStore::durable(engine.as_ref(), GROUP).expect("a sound engine");
+            let Durable { hard_state, truncated, .. } = LogStore::durable(engine.as_ref(), GROUP).expect("a sound engine");
             assert_eq!((hard_state.term, hard_state.commit, truncated.index), expected);
         };
         let state = |commit, must_sync| {
@@ -216,7 +221,7 @@ mod tests {
         check(state(3, true), (7, 3, 0));
         check(state(4, false), (7, 3, 0));
         check(state(5, false), (7, 3, 0));
-        check(LogTask::Truncate(1, LogPosition { index: 2, term: 1 }), (7, 5, 2));
+        check(LogTask::Truncate(LogPosition { index: 2, term: 1 }), (7, 5, 2));
         check(state(6, false), (7, 5, 2));
         check(LogTask::Persist(Persist { must_sync: true, ..Persist::default() }), (7, 6, 2));
         check(state(7, false), (7, 6, 2));
@@ -243,7 +248,7 @@ mod tests {
         check(vec![persist(90..=100), persist(96..=97)], 89, None);
         let reset = Some(LogPosition { index: 70, term: 2 });
         check(vec![Persist { reset, ..persist(71..=75) }], 60, Some(70));
-        assert!(kept(&[LogTask::Truncate(1, LogPosition { index: 9, term: 1 })], 9).is_none());
+        assert!(kept(&[LogTask::Truncate(LogPosition { index: 9, term: 1 })], 9).is_none());
     }
 
     #[test]

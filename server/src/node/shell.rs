@@ -449,6 +449,13 @@ pub(super) fn step_back() {
     }
 }
 
+/// The core can go on, or this node cannot.
+fn go_on(step: raft::Result<()>) {
+    if let Err(error) = step {
+        stop_process(&format!("a committed configuration change cannot be applied: {error}"));
+    }
+}
+
 /// The wall clock, in ms since the Unix epoch.
 pub(super) fn wall_ms() -> u64 {
     milliseconds(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
@@ -632,15 +639,13 @@ impl Shell {
         }
         if persisted > self.seen_persisted {
             self.seen_persisted = persisted;
-            self.core.persisted(persisted);
+            go_on(self.core.persisted(persisted));
             if let Some(files) = self.persists.persisted(persisted) {
                 send_task(&self.apply, ApplyTask::FinishInstall(files));
             }
         }
-        if let Some(change) = finished.change
-            && let Err(error) = self.core.change_reached(&change)
-        {
-            stop_process(&format!("a committed configuration change cannot be applied: {error}"));
+        if let Some(change) = finished.change {
+            go_on(self.core.change_reached(change));
         }
         if finished.data_synced {
             self.core.data_synced();
@@ -711,7 +716,7 @@ impl Shell {
                 }
             }
             Effect::SyncData => self.sync_data(),
-            Effect::Truncate(from, to) => send_task(&self.log, LogTask::Truncate(from, to)),
+            Effect::Truncate(to) => send_task(&self.log, LogTask::Truncate(to)),
             Effect::AnswerJoin(id, answer) => {
                 if let Some(client) = self.joins.remove(&id) {
                     drop(client.send(answer));

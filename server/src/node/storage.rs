@@ -15,7 +15,8 @@ use protobuf::Message as _;
 use raft::eraftpb::{HardState, Message};
 use raftlog::engine::{Cf, Durability, Engine, EngineError, ExportedFile, LayeredEngine, RocksEngine, RocksOptions, ViewKind, WriteBatch};
 use raftlog::log::{
-    Durable, Found, GroupId, HighWater, LOG_CF, LOG_COLUMN_FAMILIES, LogPosition, LogStore, Mark, Persist, encode_bootstrap,
+    Durable, ENTRIES_CF, ENTRIES_NAME, Found, GroupId, HighWater, LOG_CF, LOG_COLUMN_FAMILIES, LogPosition, LogStore, Mark, Persist,
+    encode_bootstrap,
 };
 
 use super::core::{COLUMN_FAMILIES, GROUP, InitialState, Members, read_members, read_snapshot_contents};
@@ -386,7 +387,9 @@ impl Storage {
         let in_log = |source| StorageError::Engine { path: self.dir.join("log"), source };
         self.data.import(&group_range(GROUP), &[]).map_err(in_data)?;
         let mut batch = WriteBatch::default();
-        batch.delete_range(LOG_CF, group_range(GROUP));
+        for cf in [LOG_CF, ENTRIES_CF] {
+            batch.delete_range(cf, group_range(GROUP));
+        }
         batch.put(LOG_CF, state_key(NODE, "node/hints"), hints.encode_to_vec());
         self.log.write_synced(&batch).map_err(in_log)?;
         self.write_identity(&identity)?;
@@ -412,7 +415,7 @@ impl Storage {
             self.data.import(&group_range(GROUP), &files).map_err(in_data)?;
         }
         let position = LogPosition { index: marker.index, term: marker.term };
-        let Durable { mut hard_state, truncated } = LogStore::durable(self.log.as_ref(), GROUP).map_err(in_log)?;
+        let Durable { mut hard_state, truncated, last } = LogStore::durable(self.log.as_ref(), GROUP).map_err(in_log)?;
         if truncated.index >= position.index {
             // The log was reset already, in one batch, and entries that follow may have been acknowledged since.
             self.put(self.data.as_ref(), STATE, "node/install", None)?;
@@ -422,7 +425,7 @@ impl Storage {
             hard_state = HardState { term: position.term, ..HardState::default() };
         }
         hard_state.commit = position.index;
-        let persist = Persist { hard_state: Some(hard_state), reset: Some(position), ..Persist::default() };
+        let persist = Persist { hard_state: Some(hard_state), reset: Some(position), stale_to: last, ..Persist::default() };
         let mut batch = WriteBatch::default();
         persist.encode(GROUP, &mut batch);
         self.high_water.lower(position).map_err(|source| in_high_water(&self.dir, source))?;
@@ -545,6 +548,7 @@ pub fn remembered_peers(dir: &Path, options: StorageOptions) -> Result<(String, 
 fn open_log(dir: &Path) -> Result<RocksEngine, StorageError> {
     let options = RocksOptions {
         column_families: LOG_COLUMN_FAMILIES.to_vec(),
+        queues: vec![ENTRIES_NAME],
         memtable_bytes: LOG_MEMTABLE_BYTES,
         block_cache_bytes: LOG_CACHE_BYTES,
         durability: Durability::Wal,
@@ -555,6 +559,7 @@ fn open_log(dir: &Path) -> Result<RocksEngine, StorageError> {
 fn open_data(dir: &Path, options: StorageOptions) -> Result<RocksEngine, StorageError> {
     let options = RocksOptions {
         column_families: COLUMN_FAMILIES.to_vec(),
+        queues: Vec::new(),
         memtable_bytes: options.memtable_bytes,
         block_cache_bytes: options.block_cache_bytes,
         durability: Durability::Flush,

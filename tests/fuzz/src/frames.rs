@@ -191,7 +191,7 @@ impl Node {
                 persist.encode(GROUP, &mut batch);
                 self.log.write(&batch).expect("memory does not fail");
                 self.log.sync().expect("memory does not fail");
-                self.core.persisted(persist.number);
+                self.core.persisted(persist.number).expect("the core's own change");
             }
             Effect::Track(id, sequence) => {
                 let requests = vec![self.unanswered[&id].clone()];
@@ -209,9 +209,9 @@ impl Node {
                 self.data.sync().expect("memory does not fail");
                 self.core.data_synced();
             }
-            Effect::Truncate(from, to) => {
+            Effect::Truncate(to) => {
                 let mut batch = WriteBatch::default();
-                encode_truncation(GROUP, from, to, &mut batch);
+                encode_truncation(GROUP, to, &mut batch);
                 self.log.write(&batch).expect("memory does not fail");
             }
             Effect::GenerateSnapshot(_, id) => self.core.snapshot_sent(id, Err(())),
@@ -237,7 +237,7 @@ impl Node {
                 self.core.applied(self.machine.take_applied());
                 match reached {
                     Reached::End => {}
-                    Reached::Change(change) => self.core.change_reached(&change).expect("the core's own change"),
+                    Reached::Change(change) => self.core.change_reached(change).expect("the core's own change"),
                     Reached::Verification(entry) => {
                         let digested = digest(self.data.view(ViewKind::Snapshot).as_ref(), GROUP, &|| true).expect("memory does not fail");
                         self.core.digest_begun(entry);

@@ -10,7 +10,7 @@ use raft::eraftpb::ConfState;
 use raft::{GetEntriesContext, Storage};
 use raftlog::engine::{Engine, MemoryEngine, WriteBatch};
 use raftlog::group::{Group, GroupConfig};
-use raftlog::log::{Found, GroupId, HighWater, LOG_CF, LOG_COLUMN_FAMILIES, LogPosition, LogStore, Mark};
+use raftlog::log::{ENTRIES_CF, Found, GroupId, HighWater, LOG_CF, LOG_COLUMN_FAMILIES, LogPosition, LogStore, Mark};
 use tempfile::TempDir;
 
 use crate::input::Input;
@@ -43,7 +43,7 @@ pub(crate) fn run(input: &[u8]) {
     while !input.is_empty() {
         let operation = input.byte();
         let index = if operation < 16 { input.number() } else { next_index };
-        let entry_key = [&key(b'e')[..], &index.to_be_bytes()].concat();
+        let entry_key = [GROUP.0.to_be_bytes().to_vec(), index.to_be_bytes().to_vec()].concat();
         next_index = index.wrapping_add(1);
         let value = match operation % 4 {
             0 => input.bytes(),
@@ -57,7 +57,7 @@ pub(crate) fn run(input: &[u8]) {
                 value.into()
             }
         };
-        batch.put(LOG_CF, entry_key, value);
+        batch.put(ENTRIES_CF, entry_key, value);
     }
     engine.write(&batch).expect("memory does not fail");
 

@@ -145,6 +145,11 @@ impl Engine for Disk {
         self.carry_out(Operation::Sync)
     }
 
+    fn forget(&self, cf: Cf, range: &KeyRange) -> EngineResult<()> {
+        self.burn()?;
+        self.memory.forget(cf, range)
+    }
+
     fn export(&self, view: &dyn View, range: &KeyRange, dir: &Path) -> EngineResult<Vec<ExportedFile>> {
         self.memory.export(view, range, dir)
     }

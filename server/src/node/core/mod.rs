@@ -101,7 +101,7 @@ pub enum Effect {
     Track(RunId, u64),
     /// Apply these entries and report `applied` or, at a configuration change, `change_reached`.
     Apply(Vec<Entry>),
-    /// Record the configuration with the change that apply waits at, durably, and go on applying.
+    /// Record the configuration with the change that apply waits at, and go on applying.
     Configure(ConfState),
     /// Replace the data by this snapshot's, durably, and report `applied`.
     Install(Snapshot),
@@ -126,8 +126,8 @@ pub enum Effect {
     DropSnapshot(SnapshotId),
     /// Make `data/` durable and report `data_synced`.
     SyncData,
-    /// Delete log entries from this index up to the position.
-    Truncate(u64, LogPosition),
+    /// Let the log begin after this position.
+    Truncate(LogPosition),
     /// Answer a join request.
     AnswerJoin(RequestId, JoinAnswer),
     /// Answer an admin request: done, or why not.
@@ -177,7 +177,9 @@ pub struct Core {
     course: (Option<u64>, u64),
     /// State of the data as of the last `applied`.
     applied: Applied,
-    /// Apply has reached a configuration change that is not durable yet: nothing leaves the node.
+    /// A configuration change that apply has reached, until it is durable that it is committed.
+    change: Option<ConfChangeV2>,
+    /// A configuration change has taken effect and is not recorded yet: nothing leaves the node.
     change_in_progress: bool,
     /// Index of the last purge or sweep proposed in this term and not yet applied.
     round_in_flight: Option<u64>,
@@ -227,6 +229,7 @@ impl Core {
             effects: Vec::new(),
             course: (None, 0),
             applied,
+            change: None,
             change_in_progress: false,
             round_in_flight: None,
             time_waiters: Vec::new(),
@@ -413,12 +416,15 @@ impl Core {
     }
 
     /// The log writer has stored everything up to this persist.
-    pub fn persisted(&mut self, number: u64) {
+    /// # Errors
+    /// A change that had waited for it does not fit the configuration, which can only be a bug: the node must stop.
+    pub fn persisted(&mut self, number: u64) -> Result<(), raft::Error> {
         self.group.persisted(number);
         if self.group.applied_index() < self.applied.position.index && !self.group.is_installing() {
             // After an installed snapshot the data is ahead of what raft was told.
             self.group.applied(self.applied.position.index);
         }
+        self.take_change()
     }
 
     /// Entries, or a snapshot, are applied to the data.
@@ -444,10 +450,18 @@ impl Core {
     /// Apply has reached a configuration change.
     /// # Errors
     /// The change does not fit the configuration, which can only be a bug: the node must stop.
-    pub fn change_reached(&mut self, change: &ConfChangeV2) -> Result<(), raft::Error> {
-        self.change_in_progress = true;
-        let configuration = self.group.apply_change(change)?;
-        self.effects.push(Effect::Configure(configuration));
+    pub fn change_reached(&mut self, change: ConfChangeV2) -> Result<(), raft::Error> {
+        self.change = Some(change);
+        self.take_change()
+    }
+
+    /// The change that apply waits at takes effect, when it may.
+    fn take_change(&mut self) -> Result<(), raft::Error> {
+        if let Some(change) = self.change.take_if(|_| self.group.changes_are_durable()) {
+            self.change_in_progress = true;
+            let configuration = self.group.apply_change(&change)?;
+            self.effects.push(Effect::Configure(configuration));
+        }
         Ok(())
     }
 
@@ -710,7 +724,7 @@ impl Core {
     /// Whether something waits for the log's disk, so that its progress is worth waking up for.
     #[must_use]
     pub fn waits_for_persist(&self) -> bool {
-        self.group.waits_for_persist() || self.received.is_some()
+        self.group.waits_for_persist() || self.received.is_some() || self.change.is_some()
     }
 
     /// Whether something waits for apply, so that its progress is worth waking up for.

@@ -247,6 +247,7 @@ fn memory() -> Arc<MemoryEngine> {
 fn rocks(dir: &TempDir) -> RocksEngine {
     let options = RocksOptions {
         column_families: COLUMN_FAMILIES.to_vec(),
+        queues: Vec::new(),
         memtable_bytes: 8 << 20,
         block_cache_bytes: 1 << 20,
         durability: Durability::Flush,

@@ -124,8 +124,8 @@ impl Core {
             is_due |= wanted > self.synced_index;
             let in_flight = self.snapshots.iter().map(|snapshot| snapshot.index).min().unwrap_or(u64::MAX);
             let needed = self.needed_to_catch_up();
-            if let Some((from, to)) = self.group.truncate(wanted.min(self.synced_index).min(in_flight).min(needed)) {
-                self.effects.push(Effect::Truncate(from, to));
+            if let Some(to) = self.group.truncate(wanted.min(self.synced_index).min(in_flight).min(needed)) {
+                self.effects.push(Effect::Truncate(to));
             }
         }
         let unsynced = self.applied.position.index.saturating_sub(self.synced_index);

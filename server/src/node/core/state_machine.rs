@@ -598,7 +598,8 @@ impl StateMachine {
         Ok(())
     }
 
-    /// Records the configuration that follows the change at the front of `entries`, durably, with what the change does to the table.
+    /// Records the configuration that follows the change at the front of `entries`, with what the change does to the table. It need not
+    /// be durable before it takes effect: the log knows durably that the change is committed, so a start that lacks it applies it again.
     /// # Errors
     /// The replica cannot go on.
     pub fn configure(&mut self, entries: &mut VecDeque<Entry>, configuration: &ConfState) -> Result<(), Halt> {
@@ -613,10 +614,7 @@ impl StateMachine {
         self.applied.position = LogPosition { index: entry.index, term: entry.term };
         put_configuration(&mut overlay, configuration);
         put_applied(&mut overlay, self.applied.position);
-        engine.write(&overlay.into_batch())?;
-        // Durable before it takes effect: a node that forgot a configuration could elect a leader with the quorum of an old one.
-        engine.sync()?;
-        Ok(())
+        Ok(engine.write(&overlay.into_batch())?)
     }
 }
 

@@ -315,9 +315,9 @@ impl Simulation {
                 node.data.sync().expect("memory does not fail");
                 life.core.data_synced();
             }
-            Effect::Truncate(from, to) => {
+            Effect::Truncate(to) => {
                 let mut batch = WriteBatch::default();
-                encode_truncation(GROUP, from, to, &mut batch);
+                encode_truncation(GROUP, to, &mut batch);
                 node.log.write(&batch).expect("memory does not fail");
             }
             Effect::ExaminePart(entry, part) => {
@@ -342,7 +342,7 @@ impl Simulation {
         if persist.must_sync {
             node.log.sync().expect("memory does not fail");
         }
-        life.core.persisted(persist.number);
+        life.core.persisted(persist.number).expect("a possible change");
         for message in persist.messages {
             let (to, lane, frame) = raft_frame(&message, 0);
             if !(self.is_lost)(id, &frame) {
@@ -361,7 +361,7 @@ impl Simulation {
                 Reached::End => {}
                 Reached::Change(change) => {
                     life.change_reached = true;
-                    life.core.change_reached(&change).expect("a possible change");
+                    life.core.change_reached(change).expect("a possible change");
                 }
                 Reached::Verification(entry) => self.digest(id, entry),
             }

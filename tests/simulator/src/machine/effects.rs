@@ -79,7 +79,7 @@ impl Machine {
                 life.schedule_turn(&mut self.out);
             }
             Effect::SyncData => self.out.push(Out::Later(Work::DataSync(self.data.unsynced()))),
-            Effect::Truncate(from, to) => life.log_task(LogTask::Truncate(from, to), &mut self.out),
+            Effect::Truncate(to) => life.log_task(LogTask::Truncate(to), &mut self.out),
             Effect::AnswerJoin(id, answer) => self.out.push(Out::JoinDone(id, answer)),
             // Digests that differ are a finding, wherever the difference is.
             Effect::ExaminePart(entry, part) => self.out.push(Out::Differs(format!("at {entry:?} in {part:?}"))),

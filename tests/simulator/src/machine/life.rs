@@ -146,13 +146,13 @@ impl Life {
         }
         if finished.persisted > self.seen_persisted {
             self.seen_persisted = finished.persisted;
-            self.core.persisted(finished.persisted);
+            self.core.persisted(finished.persisted).expect("a committed change is possible");
             if let Some(files) = self.persists.persisted(finished.persisted) {
                 self.task(ApplyTask::FinishInstall(files), out);
             }
         }
         if let Some(change) = finished.change {
-            self.core.change_reached(&change).expect("a committed change is possible");
+            self.core.change_reached(change).expect("a committed change is possible");
         }
         if finished.data_synced {
             self.core.data_synced();
@@ -230,7 +230,6 @@ impl Life {
                 }
                 Reached::Change(change) => {
                     self.waiting_for_configuration = true;
-                    data.sync()?;
                     self.finished.change = Some(change);
                 }
             }
