@@ -29,6 +29,8 @@ struct Seen {
     applied: u64,
     led: u64,
     configuration: ConfState,
+    /// What it has heard as a leader of the voters' logs, last, of those that are voters no longer too.
+    matches: BTreeMap<u64, u64>,
 }
 
 /// The history of all nodes, as far as the checks need it.
@@ -181,8 +183,15 @@ impl Checks {
             applied: group.applied_index(),
             led: 0,
             configuration: group.configuration(),
+            matches: BTreeMap::new(),
         };
+        if machine.leads() {
+            now.matches = now.configuration.voters.iter().map(|voter| (*voter, life.core.match_index(*voter))).collect();
+        }
         let before = self.seen.remove(&machine.slot).unwrap_or_default();
+        for (voter, matched) in before.matches.iter().filter(|_| before.era == now.era) {
+            now.matches.entry(*voter).or_insert(*matched);
+        }
         now.led = if before.era == now.era { before.led } else { 0 };
         if before.era == now.era {
             if now.term < before.term || now.commit < before.commit || now.applied < before.applied {
@@ -201,8 +210,8 @@ impl Checks {
         }
         if (machine.leads() || has_led) && (before.era != now.era || now.commit > before.commit) {
             // Of the configurations of this step, the one that raft counted with.
-            let witnessed = Self::witness(&self.lost, machine, &before.configuration, &home, machines)
-                .or_else(|_| Self::witness(&self.lost, machine, &now.configuration, &home, machines));
+            let witnessed = Self::witness(&self.lost, machine, &before.configuration, &now.matches, &home, machines)
+                .or_else(|_| Self::witness(&self.lost, machine, &now.configuration, &now.matches, &home, machines));
             match witnessed {
                 Ok(witnessed) => self.witnessed.extend(witnessed.map(|witnessed| (witnessed.record.index, witnessed))),
                 // It may have learned of its successor's commit in the step in which it learned of its successor.
@@ -247,6 +256,7 @@ impl Checks {
         lost: &BTreeMap<u64, Lost>,
         leader: &Machine,
         configuration: &ConfState,
+        matches: &BTreeMap<u64, u64>,
         home: &impl Fn(u64) -> Option<usize>,
         machines: &[Machine],
     ) -> Result<Option<Witnessed>, String> {
@@ -259,7 +269,7 @@ impl Checks {
         let had = |lost: &Lost| lost.data >= commit || lost.log.get(&(record.cf, record.key.clone())) == Some(&record.value);
         let has = |voter: &u64| match home(*voter) {
             Some(slot) => record.is_on(&machines[slot]),
-            None => core.match_index(*voter) >= commit && lost.get(voter).is_some_and(had),
+            None => matches.get(voter).is_some_and(|matched| *matched >= commit) && lost.get(voter).is_some_and(had),
         };
         let mut nodes = Vec::new();
         for voters in [&configuration.voters, &configuration.voters_outgoing] {
