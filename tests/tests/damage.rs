@@ -39,6 +39,12 @@ fn last_log(node: &Node) -> PathBuf {
     files(&node.dir().join("log"), "log").into_iter().rev().find(|log| length(log) > 0).expect("something was written")
 }
 
+/// Waits until a node's data are flushed once more than the files `before`: that is so soon after the table of members has changed.
+fn wait_flushed(node: &Node, before: &[PathBuf]) {
+    let is_new = |file: &PathBuf| !before.contains(file);
+    eventually("the table is in the files", || files(&node.dir().join("data"), "sst").iter().any(is_new).then_some(()));
+}
+
 /// Writes until so many batches are acknowledged, and kills the node meanwhile.
 fn write_and_kill(node: &mut Node, name: &str, batches: usize) -> redraft_tests::load::Record {
     let plan = LoadPlan { name: name.to_owned(), addresses: vec![node.address()], workers: 3, shape: Shape::Pipelined(5) };
@@ -164,6 +170,7 @@ fn a_damaged_node_of_three_comes_back_as_a_new_one() {
 fn the_founder_of_a_cluster_comes_back_with_one_flag_more() {
     let dir = TestDir::new();
     let mut founder = Node::alone(&[]);
+    let founded = files(&founder.dir().join("data"), "sst");
     let join = founder.peer_address().to_string();
     let mut others = ["node-2", "node-3"].map(|name| Node::new(dir.join(name), &["--join", &join]));
     for other in &mut others {
@@ -173,6 +180,7 @@ fn the_founder_of_a_cluster_comes_back_with_one_flag_more() {
     let three_vote = |status: &RaftStatus| status.members.len() == 3 && status.voters().len() == 3;
     let before = wait_status(&founder, "all vote", three_vote).node_id;
     others[0].client().set("k", "v");
+    wait_flushed(&founder, &founded);
     founder.kill();
     let log = last_log(&founder);
     cut(&log, length(&log) / 2);
@@ -195,11 +203,13 @@ fn the_founder_of_a_cluster_comes_back_with_one_flag_more() {
 fn who_is_stopped_while_it_comes_back_founds_nothing() {
     let dir = TestDir::new();
     let mut founder = Node::alone(&[]);
+    let founded = files(&founder.dir().join("data"), "sst");
     let join = founder.peer_address().to_string();
     let mut other = Node::new(dir.join("node-2"), &["--join", &join]);
     other.start();
     other.wait_ready();
     wait_status(&founder, "both are members", |status| status.members.len() == 2);
+    wait_flushed(&founder, &founded);
     other.kill();
     founder.kill();
     // Nobody is there to take it in.

@@ -19,6 +19,7 @@ mod state_machine;
 mod verify;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -187,6 +188,8 @@ pub struct Core {
     time_waiters: Vec<(u64, Asker)>,
     /// The data is durable at least up to this index.
     synced_index: u64,
+    /// Applied index at which the table of members was seen to have changed last.
+    table_index: u64,
     /// Applied index at the last request to sync the data.
     syncing_at: Option<u64>,
     /// Snapshots on their way to followers; the log keeps what follows them.
@@ -234,6 +237,7 @@ impl Core {
             round_in_flight: None,
             time_waiters: Vec::new(),
             synced_index,
+            table_index: 0,
             syncing_at: None,
             snapshots: Vec::new(),
             catching_up: BTreeMap::new(),
@@ -433,6 +437,9 @@ impl Core {
         self.stamps.raise(applied.log_time_ms, self.now);
         self.runs.resolved(applied.own_sequence, self.now.mono_ms);
         let gap = applied.gap;
+        if !Arc::ptr_eq(&self.applied.members, &applied.members) {
+            self.table_index = applied.position.index;
+        }
         self.applied = applied;
         if !self.group.is_installing() {
             self.group.applied(self.applied.position.index);

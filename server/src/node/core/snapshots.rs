@@ -114,7 +114,7 @@ impl Core {
         needed
     }
 
-    /// Truncates a log that has become too large, and has the data synced when that or the next start needs it.
+    /// Truncates a log that has become too large, and has the data synced when that, the next start, or a rejoin needs it.
     pub(super) fn tend_log(&mut self) {
         let log = self.group.log();
         let unsynced_bytes = log.bytes_after(self.synced_index).saturating_sub(log.bytes_after(self.applied.position.index));
@@ -129,7 +129,8 @@ impl Core {
             }
         }
         let unsynced = self.applied.position.index.saturating_sub(self.synced_index);
-        is_due |= unsynced > REPLAY_ENTRIES_MAX;
+        // A node whose log is damaged knows from the table in its data whom to join.
+        is_due |= unsynced > REPLAY_ENTRIES_MAX || self.table_index > self.synced_index;
         if is_due && unsynced > 0 && self.syncing_at.is_none() {
             self.syncing_at = Some(self.applied.position.index);
             self.effects.push(Effect::SyncData);
