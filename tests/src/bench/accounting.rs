@@ -13,16 +13,19 @@ use std::time::Instant;
 
 use rustix::fs::{major, minor};
 
+use super::stages::{self, StageTimes};
 use super::subjects::Part;
 
 /// Microseconds of a tick: `USER_HZ` is 100, a part of the system's interface wherever redraft runs.
-const TICK_US: f64 = 10_000.0;
+pub(super) const TICK_US: f64 = 10_000.0;
 
 /// What a run has cost.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Cost {
     /// Processor time of each process, in microseconds.
     pub cpu_us: Vec<(Part, f64)>,
+    /// The same by stage.
+    pub stages_us: Vec<(Part, StageTimes)>,
     /// Bytes that all processes wrote.
     pub written_bytes: f64,
     /// Flushes of the disk per second, if they are counted.
@@ -35,6 +38,7 @@ pub struct Accounts {
     moment: Instant,
     processes: Vec<(Part, u32)>,
     usages: Vec<Usage>,
+    stages: Vec<StageTimes>,
     disk: Option<PathBuf>,
     flushes: Option<u64>,
 }
@@ -45,9 +49,10 @@ impl Accounts {
     /// The system does not tell: one line.
     pub fn read(processes: Vec<(Part, u32)>, dir: &Path) -> Result<Accounts, String> {
         let usages = processes.iter().map(|(_, pid)| Usage::read(*pid)).collect::<Result<_, _>>()?;
+        let stages = processes.iter().map(|(_, pid)| stages::read(*pid)).collect::<Result<_, _>>()?;
         let disk = disk_of(dir);
         let flushes = disk.as_deref().and_then(flushes);
-        Ok(Accounts { moment: Instant::now(), processes, usages, disk, flushes })
+        Ok(Accounts { moment: Instant::now(), processes, usages, stages, disk, flushes })
     }
 
     /// What was spent since.
@@ -55,9 +60,10 @@ impl Accounts {
     /// The system does not tell: one line.
     pub fn cost_since(&self) -> Result<Cost, String> {
         let mut cost = Cost::default();
-        for ((part, pid), before) in self.processes.iter().zip(&self.usages) {
+        for (((part, pid), before), stages) in self.processes.iter().zip(&self.usages).zip(&self.stages) {
             let now = Usage::read(*pid)?;
             cost.cpu_us.push((*part, now.cpu_us_since(before)));
+            cost.stages_us.push((*part, stages::since(stages, &stages::read(*pid)?)));
             cost.written_bytes += now.written_bytes_since(before) as f64;
         }
         let flushes_now = self.disk.as_deref().and_then(flushes);
@@ -102,7 +108,7 @@ impl Usage {
 }
 
 /// Fields 14 and 15; the second is the name, in parentheses, and may hold anything.
-fn ticks(stat: &str) -> Option<u64> {
+pub(super) fn ticks(stat: &str) -> Option<u64> {
     let (_, rest) = stat.rsplit_once(") ")?;
     let mut times = rest.split(' ').skip(11).map(str::parse::<u64>);
     Some(times.next()?.ok()? + times.next()?.ok()?)

@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::accounting::{Accounts, Cost};
 use super::cells::{Entrance, ROWS, Row, Wanted};
 use super::generator::{self, Extent, Figures};
+use super::stages::Stage;
 use super::subjects::{Part, Subjects};
 
 /// Rounds and lengths.
@@ -89,6 +90,16 @@ impl Cell {
         parts.map(|(place, part)| (part, self.median(|run| run.cost.cpu_us[place].1 / run.figures.commands as f64))).collect()
     }
 
+    /// Processor time per command of each process by stage, in microseconds.
+    #[must_use]
+    pub fn stages_us(&self) -> Vec<(Part, [f64; Stage::ALL.len()])> {
+        let parts = self.runs[0].cost.stages_us.iter().map(|(part, _)| *part).enumerate();
+        let median = |place: usize, stage: Stage| {
+            self.median(|run| run.cost.stages_us[place].1.get(&stage).unwrap_or(&0.0) / run.figures.commands as f64)
+        };
+        parts.map(|(place, part)| (part, Stage::ALL.map(|stage| median(place, stage)))).collect()
+    }
+
     /// Bytes written to disk per byte of keys and values; `None` where that says nothing.
     #[must_use]
     pub fn written_per_byte(&self) -> Option<f64> {
@@ -167,7 +178,8 @@ pub(super) mod tests {
                 let per_second = 1000.0 * f64::from(round) * part;
                 let p999_ms = cell.row.rate.map(|_| 3.0);
                 let figures = Figures { commands: 4000, per_second, p50_ms: 1.0, p99_ms: 2.0, p999_ms, max_ms: 4.0 };
-                let cost = Cost { cpu_us: vec![(Part::Alone, 8000.0)], written_bytes: 464_000.0, syncs_per_second: Some(50.0) };
+                let stages_us = vec![(Part::Alone, [(Stage::Log, 6000.0)].into())];
+                let cost = Cost { cpu_us: vec![(Part::Alone, 8000.0)], stages_us, written_bytes: 464_000.0, syncs_per_second: Some(50.0) };
                 cell.runs.push(Run { figures, cost });
             }
         }
@@ -189,6 +201,7 @@ pub(super) mod tests {
         assert_eq!((redis.throughput(), redis.ratio(), redis.goal()), (2000.0, Some(1.0), None));
         assert_eq!((one.throughput(), one.ratio(), one.goal(), one.spread()), (1000.0, Some(0.5), Some(0.9), 1.0));
         assert_eq!((one.cpu_us(), one.written_per_byte()), (vec![(Part::Alone, 2.0)], Some(1.0)));
+        assert_eq!(one.stages_us(), [(Part::Alone, [0.0, 0.0, 1.5, 0.0, 0.0])]);
     }
 
     #[test]

@@ -4,8 +4,10 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use super::cells::Entrance;
 use super::measure::Cell;
 use super::report::{Report, columns, verdict};
+use super::stages::Stage;
 
 /// The page and its plots, in a checkout.
 const PAGE: &str = "docs/benchmarks.md";
@@ -58,7 +60,22 @@ fn figures(report: &Report) -> String {
         writeln!(page, "| {name} | {} | {columns}{} | {} |", cell.entrance.name(), verdict(cell), parts(cell))
             .expect("a string grows as needed");
     }
-    page + "\n"
+    page + "\n" + &stages(report) + "\n"
+}
+
+/// Where the time goes in the cells that have a goal.
+fn stages(report: &Report) -> String {
+    let names = Stage::ALL.map(Stage::name).join(" | ");
+    let mut table =
+        format!("Processor time per command by stage, in microseconds:\n\n| | | process | {names} |\n|---|---|---|--:|--:|--:|--:|--:|\n");
+    for cell in report.cells.iter().filter(|cell| cell.goal().is_some() && cell.entrance != Entrance::Redis) {
+        for (part, micros) in cell.stages_us() {
+            let micros = micros.map(|micros| format!("{micros:.1}")).join(" | ");
+            writeln!(table, "| {} | {} | {} | {micros} |", cell.row.name(), cell.entrance.name(), part.name())
+                .expect("a string grows as needed");
+        }
+    }
+    table
 }
 
 /// The processor time of each process, where there are several.
@@ -92,6 +109,7 @@ mod tests {
                 "| set -P 1 -c 50 | redraft, one node | 1000 | 100% | 1.00 | 2.00 | - | 2.0 | 50 | 1.0 | 0.50 | 0.90 MISSED |  |\n"
             )
         );
+        assert!(page.contains("| set -P 1 -c 50 | redraft, one node | alone | 0.0 | 0.0 | 1.5 | 0.0 | 0.0 |\n"));
         assert_eq!(page.lines().filter(|line| line.contains("redis-server | ")).count(), 1 + report.rows().count());
     }
 

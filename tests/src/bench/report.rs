@@ -103,6 +103,7 @@ pub fn verdict(cell: &Cell) -> &'static str {
 
 fn json(cell: &Cell) -> Value {
     let runs = &cell.runs;
+    let stages: Vec<Value> = cell.stages_us().into_iter().map(|(part, micros)| json!({ "part": part, "us_per_command": micros })).collect();
     let cpu: Vec<Value> = cell.cpu_us().into_iter().map(|(part, micros)| json!({ "part": part, "us_per_command": micros })).collect();
     json!({
         "row": cell.row.name(),
@@ -122,6 +123,7 @@ fn json(cell: &Cell) -> Value {
         "p99.9_ms": cell.median_of_known(|run| run.figures.p999_ms),
         "max_ms": cell.median(|run| run.figures.max_ms),
         "cpu": cpu,
+        "stages": stages,
         "syncs_per_second": cell.median_of_known(|run| run.cost.syncs_per_second),
         "written_per_user_byte": cell.written_per_byte(),
     })
