@@ -114,7 +114,7 @@ impl Plan {
         let mut random = SmallRng::seed_from_u64(seed ^ 0x7265_6472_6166_7400);
         let random = &mut random;
         let founders = *[1, 2, 3, 3, 3, 3, 5].choose(random).expect("not empty");
-        let joiners = if founders < 5 { random.random_range(0..=2) } else { 0 };
+        let joiners = if founders < 5 { *[0, 1, 2, 2].choose(random).expect("not empty") } else { 0 };
         let mut rate = |likely: f64, seconds: f64| {
             let is_on = random.random_bool(likely);
             if is_on { random.random_range(0.5..1.5) / seconds } else { 0.0 }
@@ -148,7 +148,7 @@ impl Plan {
                 entry_bytes_max: *[50, 400, 5_000].choose(random).expect("not empty"),
                 batch_bytes: BATCH_BYTES,
                 log_bytes_max: *[2_000, 5_000, 20_000, 1_000_000].choose(random).expect("not empty"),
-                replication_factor: *[1, 3, 3, 3, 5].choose(random).expect("not empty"),
+                replication_factor: *[1, 3, 3, 5, 5].choose(random).expect("not empty"),
                 clock_skew_max_ms: 500,
                 silence_max_ms: 40 * tick_ms,
             },

@@ -3,8 +3,8 @@
 
 use super::*;
 
-/// A newcomer is to lead: so often, for a while or until everything heals, the leader is asked to hand over to it.
-const HANDOVERS: [u64; 2] = [6, 120];
+/// A newcomer is to lead: so often, for a while or, more often, until everything heals, the leader is asked to hand over to it.
+const HANDOVERS: [u64; 3] = [6, 120, 120];
 /// At these intervals, in ms.
 const HANDOVER_EVERY_MS: u64 = 500;
 
@@ -182,13 +182,13 @@ impl World {
         let machines = self.machines.len();
         // With fewer, whoever is left is no majority beside a member that is gone.
         let is_possible = machines >= 4 && self.plan.rates.partition > 0.0 && !self.is_healing;
-        if !is_possible || !self.random.random_bool(0.6) {
+        if !is_possible || !self.random.random_bool(0.9) {
             return;
         }
         let followers: Vec<usize> = (0..machines).filter(|slot| *slot != joiner && !self.machines[*slot].leads()).collect();
         let Some(slot) = followers.choose(&mut self.random).copied() else { return };
         self.trace.note(self.now_us, slot, format_args!("is cut off before it hears of machine {joiner}"));
-        let handovers = HANDOVERS.choose(&mut self.random).copied().expect("there are two");
+        let handovers = HANDOVERS.choose(&mut self.random).copied().expect("there are some");
         let until_us = self.now_us + handovers * HANDOVER_EVERY_MS * 1_000;
         for other in (0..machines).filter(|other| *other != slot) {
             self.cut(slot, other, until_us);
