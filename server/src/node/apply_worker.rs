@@ -12,12 +12,12 @@ use raftlog::engine::Engine;
 use raftlog::log::LogPosition;
 use tokio::sync::oneshot;
 
+use super::completions::Completions;
 use super::core::{Halt, Reached, RunId, StateMachine, TrackedRun};
 use super::exit::{stop_for, stop_process};
 use super::handle::Shared;
 use super::replies::{Answer, Replies};
 use super::request::RunResult;
-use super::shell::Completions;
 use super::storage::{self, SnapshotFiles};
 use super::verifier::Verifier;
 use crate::metrics::Metric;

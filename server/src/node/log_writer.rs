@@ -10,9 +10,10 @@ use raft::eraftpb::Entry;
 use raftlog::engine::{Engine, EngineError, WriteBatch};
 use raftlog::log::{ENTRIES_CF, HighWater, LogPosition, Mark, Persist, encode_truncation, truncated_range};
 
+use super::completions::Completions;
 use super::core::{GROUP, raft_frame};
 use super::exit::stop_for;
-use super::shell::{Completions, Network, wall_ms};
+use super::shell::{Network, wall_ms};
 
 /// Batches are closed at this many tasks, so that the first of them does not wait for ever.
 const BATCH_TASKS_MAX: usize = 1024;

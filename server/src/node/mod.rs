@@ -4,6 +4,7 @@
 
 mod apply_worker;
 pub mod ballast;
+mod completions;
 pub mod core;
 pub mod exit;
 mod fence;

@@ -5,27 +5,28 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, RwLock};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use protobuf::Message as _;
-use raft::eraftpb::{ConfChangeV2, Entry, HardState, Message, MessageType, Snapshot};
+use raft::eraftpb::{Entry, HardState, Message, MessageType, Snapshot};
 use raftlog::engine::{Engine, EngineError, ViewKind};
 use raftlog::group::{Group, GroupConfig};
 use raftlog::log::{HighWater, LogError, LogPosition, LogStore, Mark, Persist};
-use raftlog::message::{Body, Difference, Frame, GroupDigest, Part, ReadRequest, VerifyResult};
+use raftlog::message::{Body, Difference, Frame, ReadRequest, VerifyResult};
 use rustix::process::setpriority_process;
 use rustix::thread::gettid;
 use tokio::sync::oneshot;
 
 use super::apply_worker::{ApplyTask, ApplyWorker, ClientRun};
+use super::completions::Completions;
 use super::core::{
-    AdminRequest, Applied, COLUMN_FAMILIES, Core, CoreConfig, Divergence, Effect, GROUP, JoinAnswer, Lane, Member, Members, NewRun, Now,
-    ReadId, RequestId, RunId, SnapshotContents, SnapshotId, StateMachine, TrackedRun, read_snapshot_contents,
+    AdminRequest, COLUMN_FAMILIES, Core, CoreConfig, Divergence, Effect, GROUP, JoinAnswer, Lane, Member, Members, NewRun, Now, ReadId,
+    RequestId, RunId, SnapshotContents, SnapshotId, StateMachine, TrackedRun, read_snapshot_contents,
 };
 use super::exit::{REJOIN, may_pass, stop_for, stop_for_good, stop_process};
 use super::handle::{Alone, MemberStatus, NodeHandle, NodeStatus, Role, Shared};
@@ -39,7 +40,6 @@ use super::storage::{Identity, SnapshotFiles, Storage};
 use super::verifier::Verifier;
 use crate::config::Config;
 use crate::error::RequestError;
-use crate::keyspace::digest::Detail;
 use crate::metrics::{Metric, Metrics};
 
 /// How long a sender waits before it tries a full mailbox again.
@@ -182,100 +182,6 @@ impl Default for Events {
     }
 }
 
-/// What workers have finished, for the core to pick up.
-pub(super) struct Completions {
-    persisted: AtomicU64,
-    rest: Mutex<Finished>,
-    events: Events,
-    /// Whether the core waits for progress of the log.
-    persisted_wanted: AtomicBool,
-    /// Whether it waits for progress of apply.
-    applied_wanted: AtomicBool,
-}
-
-#[derive(Default)]
-struct Finished {
-    applied: Option<Applied>,
-    installed: bool,
-    change: Option<ConfChangeV2>,
-    data_synced: bool,
-    /// The latest verification; without a digest while it is being computed.
-    digest: Option<(LogPosition, Option<GroupDigest>)>,
-    /// The latest closer look.
-    detail: Option<(LogPosition, Part, Detail)>,
-}
-
-impl Completions {
-    pub(super) fn persisted(&self, number: u64) {
-        self.persisted.store(number, Ordering::SeqCst);
-        if self.persisted_wanted.load(Ordering::SeqCst) {
-            self.events.mailbox.wake();
-        }
-    }
-
-    pub(super) fn applied(&self, applied: Applied) {
-        let gap = applied.gap;
-        self.update(|finished| {
-            let gap_before = finished.applied.as_ref().is_some_and(|earlier| earlier.gap);
-            finished.applied = Some(Applied { gap: gap || gap_before, ..applied });
-        });
-        if gap || self.applied_wanted.load(Ordering::SeqCst) {
-            self.events.mailbox.wake();
-        }
-    }
-
-    pub(super) fn installed(&self, applied: Applied) {
-        self.update(|finished| {
-            finished.applied = Some(applied);
-            finished.installed = true;
-        });
-        self.events.mailbox.wake();
-    }
-
-    pub(super) fn change_reached(&self, change: ConfChangeV2) {
-        self.update(|finished| finished.change = Some(change));
-        self.events.mailbox.wake();
-    }
-
-    pub(super) fn data_synced(&self) {
-        self.update(|finished| finished.data_synced = true);
-        self.events.mailbox.wake();
-    }
-
-    /// The digest of a verification, or none when it has only begun. One that was given up may end after the next has begun.
-    pub(super) fn digested(&self, entry: LogPosition, digest: Option<GroupDigest>) {
-        self.update(|finished| {
-            if finished.digest.as_ref().is_none_or(|(known, _)| known.index <= entry.index) {
-                finished.digest = Some((entry, digest));
-            }
-        });
-        self.events.mailbox.wake();
-    }
-
-    pub(super) fn examined(&self, entry: LogPosition, part: Part, detail: Detail) {
-        self.update(|finished| finished.detail = Some((entry, part, detail)));
-        self.events.mailbox.wake();
-    }
-
-    fn update(&self, change: impl FnOnce(&mut Finished)) {
-        change(&mut self.rest.lock().expect("no holder of this lock panics"));
-    }
-
-    /// Says whether mere progress has to wake the core: that of apply, and that of the log beyond the persist `after`. Returns whether there
-    /// is such progress already.
-    fn want(&self, applied: bool, after: Option<u64>) -> bool {
-        self.applied_wanted.store(applied, Ordering::SeqCst);
-        self.persisted_wanted.store(after.is_some(), Ordering::SeqCst);
-        applied && self.rest.lock().expect("no holder of this lock panics").applied.is_some()
-            || after.is_some_and(|number| self.persisted.load(Ordering::SeqCst) > number)
-    }
-
-    fn take(&self) -> (u64, Finished) {
-        let finished = std::mem::take(&mut *self.rest.lock().expect("no holder of this lock panics"));
-        (self.persisted.load(Ordering::Acquire), finished)
-    }
-}
-
 /// Why a node could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -354,13 +260,7 @@ pub fn start(
     };
     let started = Instant::now();
     let core = Core::new(core_config, group, applied, now(started));
-    let completions = Arc::new(Completions {
-        persisted: AtomicU64::new(0),
-        rest: Mutex::default(),
-        events: events.clone(),
-        persisted_wanted: AtomicBool::new(false),
-        applied_wanted: AtomicBool::new(false),
-    });
+    let completions = Arc::new(Completions::new(Arc::clone(&events.mailbox)));
     let (log_sender, log_tasks) = sync_channel(TASKS_MAX);
     let (apply_sender, apply_tasks) = sync_channel(TASKS_MAX);
     let writer = LogThread {

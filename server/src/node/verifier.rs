@@ -13,10 +13,11 @@ use raftlog::engine::{EngineError, View, ViewKind};
 use raftlog::log::LogPosition;
 use raftlog::message::Part;
 
+use super::completions::Completions;
 use super::core::GROUP;
 use super::exit::stop_for;
 use super::handle::Shared;
-use super::shell::{Completions, spawn, step_back};
+use super::shell::{spawn, step_back};
 use crate::keyspace::digest::{self, Digested};
 use crate::metrics::Metric;
 
