@@ -336,10 +336,6 @@ impl Engine for LayeredEngine {
         }
     }
 
-    fn forget(&self, cf: Cf, range: &KeyRange) -> EngineResult<()> {
-        self.shared.base.forget(cf, range)
-    }
-
     fn check(&self) -> EngineResult<()> {
         if let Some(error) = &self.shared.progress().failed {
             return Err(again(error));

@@ -92,16 +92,13 @@ impl RocksEngine {
         db_options.set_keep_log_file_num(4);
         db_options.set_max_log_file_size(4 << 20);
         db_options.set_recycle_log_file_num(0);
-        match options.durability {
-            Durability::Wal => {
-                db_options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
-                // A WAL that is missing, or ends too early, is noticed although a newer one is intact.
-                db_options.set_track_and_verify_wals_in_manifest(true);
-            }
-            Durability::Flush => {}
-        }
-        // With a WAL, this lets go of it as soon as the family with the most data is flushed.
+        // Without a WAL, this keeps the families at one batch; with one, it lets go of it as soon as the family with the most data is flushed.
         db_options.set_atomic_flush(true);
+        if options.durability == Durability::Wal {
+            db_options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+            // A WAL that is missing, or ends too early, is noticed although a newer one is intact.
+            db_options.set_track_and_verify_wals_in_manifest(true);
+        }
         let descriptors = std::iter::once("default")
             .chain(options.column_families.iter().copied())
             .map(|name| ColumnFamilyDescriptor::new(name, Self::family_options(name, options, &cache)));

@@ -3,7 +3,8 @@
 //! to nothing, and what the machine does besides hits all of them alike. Only ratios within one run count: figures differ from machine to
 //! machine, and from hour to hour.
 //! `subjects` are the servers, `cells` says what is measured on which, `generator` puts the load on, `accounting` asks the operating system
-//! what it cost, and `stages` in which threads, `measure` does that for all cells and rounds, `machine` says where; `report`, `page` and `plot` show it.
+//! what it cost, and `stages` in which threads, `measure` does that for all cells and rounds, `machine` says where; `report`, `page` and
+//! `plot` show it.
 
 pub mod accounting;
 pub mod cells;

@@ -1,11 +1,13 @@
 //! The figures as a table for people and as JSON for programs.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use serde_json::{Value, json};
 
 use super::machine::Machine;
 use super::measure::{Cell, Pace};
+use super::stages::Stage;
 
 /// All that a run of the benchmark found.
 #[derive(Clone, Debug)]
@@ -103,7 +105,9 @@ pub fn verdict(cell: &Cell) -> &'static str {
 
 fn json(cell: &Cell) -> Value {
     let runs = &cell.runs;
-    let stages: Vec<Value> = cell.stages_us().into_iter().map(|(part, micros)| json!({ "part": part, "us_per_command": micros })).collect();
+    let by_stage = |micros: [f64; Stage::ALL.len()]| Stage::ALL.map(Stage::name).into_iter().zip(micros).collect::<BTreeMap<_, _>>();
+    let stages = cell.stages_us().into_iter().map(|(part, micros)| json!({ "part": part, "us_per_command": by_stage(micros) }));
+    let stages: Vec<Value> = stages.collect();
     let cpu: Vec<Value> = cell.cpu_us().into_iter().map(|(part, micros)| json!({ "part": part, "us_per_command": micros })).collect();
     json!({
         "row": cell.row.name(),
@@ -160,6 +164,7 @@ pub(super) mod tests {
         let one = &found["cells"][1];
         assert_eq!((&one["server"], &one["test"], &one["ratio"], &one["goal"]), (&json!("one"), &json!("set"), &json!(0.5), &json!(0.9)));
         assert_eq!(one["cpu"], json!([{ "part": "alone", "us_per_command": 2.0 }]));
+        assert_eq!(one["stages"][0]["us_per_command"]["log"], json!(1.5));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
 
+use rustix::io::Errno;
 use serde::Serialize;
 
 use super::accounting::{TICK_US, ticks};
@@ -67,14 +68,11 @@ pub fn read(pid: u32) -> Result<StageTimes, String> {
         let look = |name: &str| fs::read_to_string(task.join(name));
         let (name, stat) = match look("comm").and_then(|name| Ok((name, look("stat")?))) {
             // It has ended since the directory was read.
-            Err(error)
-                if matches!(error.kind(), ErrorKind::NotFound) || error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) =>
-            {
-                continue;
-            }
+            Err(error) if error.kind() == ErrorKind::NotFound || Errno::from_io_error(&error) == Some(Errno::SRCH) => continue,
             read => read.map_err(told)?,
         };
-        *times.entry(Stage::of(name.trim_end())).or_default() += ticks(&stat).unwrap_or(0) as f64 * TICK_US;
+        let ticks = ticks(&stat).ok_or_else(|| format!("{tasks}: stat has another form"))?;
+        *times.entry(Stage::of(name.trim_end())).or_default() += ticks as f64 * TICK_US;
     }
     Ok(times)
 }
