@@ -1,10 +1,11 @@
 //! One connection: sends a pipeline when it is due, reads its replies, and opens another connection when it breaks.
+//! Pipelines that came due while it waited go out together, as they would from a client that many use at once: if each waited for the one
+//! before, a server would have to catch up with one command per connection at a time.
 //! A pipeline that was cut off is not sent again: nobody knows what became of it, so its commands without a reply count as unanswered.
 //! Sending and receiving go on side by side, since a server may stop reading while nobody reads what it answers.
 
 use std::io;
 use std::net::SocketAddr;
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,8 @@ use crate::config::Secret;
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 /// Pause before another try to connect.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
+/// Bytes of commands beyond which no further pipeline joins those that go out.
+const TOGETHER_BYTES_MAX: usize = 64 << 10;
 /// Longest reply that is taken, in bytes; the longest value of Redis, and some.
 const REPLY_BYTES_MAX: usize = (512 << 20) + 1024;
 
@@ -38,6 +41,24 @@ pub(super) enum Pace {
         /// Wakes it when it may be due.
         wake: Arc<Notify>,
     },
+}
+
+impl Pace {
+    /// When the connection's pipeline of a turn was due, if it is late.
+    fn late(&self, connection: u32, turn: u64) -> Option<Instant> {
+        match self {
+            Pace::Closed => None,
+            Pace::Open { schedule, .. } => Some(schedule.due(connection, turn)).filter(|due| *due <= Instant::now()),
+        }
+    }
+}
+
+/// A pipeline that is sent.
+#[derive(Clone, Copy, Debug)]
+struct Pipeline {
+    commands: u64,
+    /// From when its latency counts.
+    since: Instant,
 }
 
 /// Where a connection leads, and who asks.
@@ -105,14 +126,27 @@ impl Connection {
 
     /// Puts its part of the load on the server, until nothing is due any more.
     pub(super) async fn run(mut self, timing: Timing, pace: Pace, budget: Arc<Budget>, tally: SharedTally) {
-        for turn in 0.. {
-            let Some(since) = self.wait_for(turn, &timing, &pace).await else { return };
+        let mut turn = 0;
+        while let Some(since) = self.wait_for(turn, &timing, &pace).await {
             let counted = since >= timing.counted_from;
-            let numbers = if counted { budget.take(self.pipeline) } else { 0..u64::from(self.pipeline) };
-            if numbers.is_empty() {
+            self.batch.clear();
+            let mut pipelines = Vec::new();
+            let mut next = Some(since);
+            while let Some(since) = next {
+                let numbers = if counted { budget.take(self.pipeline) } else { 0..u64::from(self.pipeline) };
+                if numbers.is_empty() {
+                    break;
+                }
+                pipelines.push(Pipeline { commands: numbers.end - numbers.start, since });
+                self.generator.append(numbers, &mut self.batch);
+                turn += 1;
+                let joins = |due: &Instant| !timing.is_over(*due) && (*due >= timing.counted_from) == counted;
+                next = pace.late(self.number, turn).filter(joins).filter(|_| self.batch.len() < TOGETHER_BYTES_MAX);
+            }
+            if pipelines.is_empty() {
                 return;
             }
-            if let Err(problem) = self.exchange(numbers, since, counted, &tally).await {
+            if let Err(problem) = self.exchange(&pipelines, counted, &tally).await {
                 tally.lock().broken.count(&reason(&problem));
                 if !self.reconnect(&timing, &tally).await {
                     return;
@@ -138,16 +172,19 @@ impl Connection {
         Some(since)
     }
 
-    /// Sends one pipeline and reads its replies.
-    async fn exchange(&mut self, numbers: Range<u64>, since: Instant, counted: bool, tally: &SharedTally) -> io::Result<()> {
-        let count = numbers.end - numbers.start;
-        self.batch.clear();
-        self.generator.append(numbers, &mut self.batch);
+    /// Sends the batch, which is these pipelines, and reads their replies.
+    async fn exchange(&mut self, pipelines: &[Pipeline], counted: bool, tally: &SharedTally) -> io::Result<()> {
         if counted {
-            tally.lock().sent += count;
+            tally.lock().sent += pipelines.iter().map(|pipeline| pipeline.commands).sum::<u64>();
         }
         let (mut receiving, mut sending) = self.stream.split();
-        let received = receive(&mut receiving, &mut self.reader, count, since, counted, tally);
+        let reader = &mut self.reader;
+        let received = async {
+            for pipeline in pipelines {
+                receive(&mut receiving, reader, *pipeline, counted, tally).await?;
+            }
+            Ok(())
+        };
         tokio::try_join!(sending.write_all(&self.batch), received)?;
         Ok(())
     }
@@ -175,39 +212,42 @@ fn reply_reader() -> ReplyReader {
     ReplyReader::new(Protocol::Resp2, REPLY_BYTES_MAX)
 }
 
-/// Reads so many replies and counts them.
+/// Reads the replies to a pipeline and counts them.
 async fn receive(
     stream: &mut ReadHalf<'_>,
     reader: &mut ReplyReader,
-    count: u64,
-    since: Instant,
+    pipeline: Pipeline,
     counted: bool,
     tally: &SharedTally,
 ) -> io::Result<()> {
-    let mut missing = count;
-    while missing > 0 {
-        read_some(stream, reader).await?;
-        let now = Instant::now();
+    let mut missing = pipeline.commands;
+    loop {
         let (mut succeeded, mut nulls) = (0, 0);
-        let mut tally = tally.lock();
-        while missing > 0 {
-            let Some(kind) = reader.skip_reply().map_err(io::Error::other)? else { break };
-            missing -= 1;
-            match kind {
-                ReplyKind::Value => succeeded += 1,
-                ReplyKind::Null => (succeeded, nulls) = (succeeded + 1, nulls + 1),
-                ReplyKind::Error(text) if counted => tally.errors.count(&text),
-                ReplyKind::Error(_) => {}
+        let now = Instant::now();
+        {
+            let mut tally = tally.lock();
+            while missing > 0 {
+                let Some(kind) = reader.skip_reply().map_err(io::Error::other)? else { break };
+                missing -= 1;
+                match kind {
+                    ReplyKind::Value => succeeded += 1,
+                    ReplyKind::Null => (succeeded, nulls) = (succeeded + 1, nulls + 1),
+                    ReplyKind::Error(text) if counted => tally.errors.count(&text),
+                    ReplyKind::Error(_) => {}
+                }
+                tally.last_reply = Some(now);
+            }
+            if counted {
+                tally.succeed(succeeded, nulls, now.saturating_duration_since(pipeline.since));
+            } else {
+                tally.warmup += succeeded;
             }
         }
-        if counted {
-            tally.succeed(succeeded, nulls, now.saturating_duration_since(since));
-        } else {
-            tally.warmup += succeeded;
+        if missing == 0 {
+            return Ok(());
         }
-        tally.last_reply = Some(now);
+        read_some(stream, reader).await?;
     }
-    Ok(())
 }
 
 /// The system's errors by their kind, without a number; ours and the server's in full.

@@ -203,6 +203,31 @@ fn in_the_open_loop_all_that_was_due_in_a_pause_shows_it() {
 }
 
 #[test]
+fn in_the_open_loop_what_is_late_goes_out_together() {
+    // As long for many commands as for one: a server whose every answer takes a round over a network.
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("bound");
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            thread::spawn(move || {
+                let mut piece = vec![0; 1 << 20];
+                while let Ok(length @ 1..) = stream.read(&mut piece) {
+                    let commands = piece[..length].windows(3).filter(|window| *window == b"SET").count();
+                    thread::sleep(Duration::from_millis(20));
+                    if stream.write_all(&b"+OK\r\n".repeat(commands)).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    let report = measured(address, "--rate 4000 --seconds 1 --connections 4");
+    assert_eq!((report.outcome.tally.succeeded, report.outcome.unsent), (4000, 0));
+    // One after the other they would take twenty seconds.
+    assert!(report.outcome.length < Duration::from_secs(10), "{:?}", report.outcome.length);
+}
+
+#[test]
 fn in_the_closed_loop_a_pause_is_seen_once_by_a_connection() {
     let report = measured(standing_still(), "--requests 2000 --connections 4");
     assert_eq!(report.outcome.tally.succeeded, 2000);

@@ -2,7 +2,7 @@
 //! Closed loop: a connection sends when it was answered. While a server stands still, each connection waits with one pipeline and all that
 //! would have come meanwhile is never sent, so few latencies show it: coordinated omission.
 //! Open loop, with a rate: pipelines are due at fixed times, dealt to the connections in turn. A connection that still waits sends later what
-//! was due meanwhile, one pipeline after the other, and each latency counts from when its pipeline was due. Nothing that is due is left out.
+//! was due meanwhile, and each latency counts from when its pipeline was due. Nothing that is due is left out.
 //! What was due, or was sent, before the warm-up is over does not count.
 
 use std::ops::Range;
