@@ -110,9 +110,11 @@ impl ApplyWorker {
                 assert!(self.entries.is_empty(), "a snapshot is installed when nothing else is under way");
                 self.verifier.cancel();
                 // Readers would see a mixture: those that have begun finish first, others are told to come again.
+                self.shared.installs.store(true, Ordering::Relaxed);
                 let whole = self.shared.whole.write().expect("no holder of this lock panics");
                 storage::install(self.data.as_ref(), &files, position)?;
                 drop(whole);
+                self.shared.installs.store(false, Ordering::Relaxed);
                 self.machine.load()?;
                 self.completions.installed(self.machine.take_applied());
             }

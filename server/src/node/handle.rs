@@ -93,6 +93,8 @@ pub(super) struct Shared {
     pub(super) serve_from: u64,
     /// Held for reading by everybody who looks at the data, for writing while a snapshot replaces them.
     pub(super) whole: RwLock<()>,
+    /// A snapshot waits to replace the data, or does.
+    pub(super) installs: AtomicBool,
     /// What lets a sole voter read without a round.
     pub(super) alone: Alone,
     /// Free space on the data directory's file system is below `disk-reserve`.

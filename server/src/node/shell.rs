@@ -3,6 +3,7 @@
 //! `Completions`, which never blocks, so that no two threads can wait for each other. The core's thread sleeps until an event or the next
 //! tick; a stall costs at most one tick, so that a node that was paused does not rush into an election.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use protobuf::Message as _;
 use raft::eraftpb::{Entry, HardState, Message, MessageType, Snapshot};
-use raftlog::engine::{Engine, EngineError, ViewKind};
+use raftlog::engine::{Engine, EngineError, EngineResult, NO_ROOM, ViewKind};
 use raftlog::group::{Group, GroupConfig};
 use raftlog::log::{HighWater, LogError, LogPosition, LogStore, Mark, Persist};
 use raftlog::message::{Body, Difference, Frame, ReadRequest, VerifyResult};
@@ -35,7 +36,7 @@ use super::mailbox::{Appetite, Mailbox, Need};
 use super::persist_gate::PersistGate;
 use super::replies::{Answer, Replies};
 use super::request::{Request, RunResult};
-use super::snapshot::generate_snapshot;
+use super::snapshot::{Surroundings, generate_snapshot};
 use super::storage::{Identity, SnapshotFiles, Storage};
 use super::verifier::Verifier;
 use crate::config::Config;
@@ -277,6 +278,7 @@ pub fn start(
         serve_from,
         alone: Alone::default(),
         whole: RwLock::default(),
+        installs: AtomicBool::new(false),
         disk_is_full: AtomicBool::new(false),
         network: Arc::clone(&network),
         config,
@@ -496,7 +498,7 @@ impl Shell {
                     self.core.snapshot_generated(id, snapshot);
                 }
                 // The lack of something is this snapshot's trouble; anything else was read from the data, or is the disk's.
-                Err(error) if may_pass(&error) => {
+                Err(error) if may_pass(&error) || matches!(error, EngineError::WouldBlock) => {
                     tracing::error!(%error, "cannot generate a snapshot");
                     self.core.snapshot_sent(id, Err(()));
                 }
@@ -712,8 +714,8 @@ impl Shell {
             step_back();
             // No installation may pull the data away under the view.
             let _whole = shared.whole.read().expect("no holder of this lock panics");
-            let has_room = || !shared.disk_is_full.load(Ordering::Relaxed);
-            let result = generate_snapshot(data.as_ref(), &dir, &has_room);
+            let surroundings = Surrounded { applied: Cell::new(0), shared: &shared };
+            let result = generate_snapshot(data.as_ref(), &dir, &surroundings);
             if result.is_err() && dir.exists() {
                 remove_dir(&dir);
             }
@@ -738,6 +740,28 @@ impl Shell {
 
     fn publish_status(&self) {
         *self.shared.status.write().expect("no holder of this lock panics") = Arc::new(status(&self.core, &self.identity, &self.members));
+    }
+}
+
+/// A node that makes a snapshot.
+struct Surrounded<'a> {
+    shared: &'a Shared,
+    /// The index that was applied when it was last asked for.
+    applied: Cell<u64>,
+}
+
+impl Surroundings for Surrounded<'_> {
+    fn may_go_on(&self) -> EngineResult<()> {
+        if self.shared.disk_is_full.load(Ordering::Relaxed) {
+            return Err(EngineError::Io(format!("{NO_ROOM}: less than disk-reserve")));
+        }
+        // Whoever installs waits for the end of this, and clients wait for that.
+        if self.shared.installs.load(Ordering::Relaxed) { Err(EngineError::WouldBlock) } else { Ok(()) }
+    }
+
+    fn is_busy(&self) -> bool {
+        let applied = self.shared.alone.applied.load(Ordering::Relaxed);
+        self.applied.replace(applied) != applied
     }
 }
 

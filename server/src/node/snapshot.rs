@@ -1,38 +1,76 @@
 //! Snapshots for other members: all data of one moment, as files.
+//! A node that has other work writes them slowly: what waits for a sync of the log waits for the disk, and that goes on with what it was given.
 
+use std::cell::Cell;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use raft::eraftpb::Snapshot;
-use raftlog::engine::{Cf, Direction, Engine, EngineError, EngineResult, Items, KeyRange, NO_ROOM, View, ViewKind};
+use raftlog::engine::{Cf, Direction, Engine, EngineError, EngineResult, Items, KeyRange, View, ViewKind};
 
 use super::core::{GROUP, SnapshotContents, read_snapshot_contents};
 use super::storage::SnapshotFiles;
 use crate::keyspace::group_range;
 
-/// A view whose iterations end when there is no room for what is made of them: a snapshot for another node must not fill this one's disk.
-struct WhileRoom<'a> {
-    view: &'a dyn View,
-    has_room: &'a dyn Fn() -> bool,
+/// Bytes of keys and values after which is asked how the node is.
+const PIECE_BYTES: usize = 1 << 20;
+/// How long a piece takes at least while the node has other work: 64 MiB/s.
+const PIECE_TIME_MIN: Duration = Duration::from_micros(15_625);
+
+/// How the node is while a snapshot is made.
+pub trait Surroundings {
+    /// Whether the snapshot may grow: one for another node must not fill this one's disk.
+    /// # Errors
+    /// Why not: no room, or `WouldBlock` when the data is about to be replaced.
+    fn may_go_on(&self) -> EngineResult<()>;
+    /// Whether the node had other work since this was last asked.
+    fn is_busy(&self) -> bool;
 }
 
-impl View for WhileRoom<'_> {
+/// A view whose iterations take their time, and end when the snapshot may not grow.
+struct Considerate<'a> {
+    view: &'a dyn View,
+    surroundings: &'a dyn Surroundings,
+    /// Bytes of the present piece, and when it began.
+    piece: Cell<(usize, Instant)>,
+}
+
+impl Considerate<'_> {
+    /// Before an item goes on.
+    fn consider(&self, bytes: usize) -> EngineResult<()> {
+        self.surroundings.may_go_on()?;
+        let (before, began) = self.piece.get();
+        self.piece.set((before + bytes, began));
+        if before + bytes >= PIECE_BYTES {
+            if self.surroundings.is_busy() {
+                std::thread::sleep(PIECE_TIME_MIN.saturating_sub(began.elapsed()));
+            }
+            self.piece.set((0, Instant::now()));
+        }
+        Ok(())
+    }
+}
+
+impl View for Considerate<'_> {
     fn get(&self, cf: Cf, key: &[u8]) -> EngineResult<Option<Bytes>> {
         self.view.get(cf, key)
     }
 
     fn items(&self, cf: Cf, range: &KeyRange, direction: Direction) -> Items<'_> {
         let items = self.view.items(cf, range, direction);
-        Box::new(
-            items.map(|item| if (self.has_room)() { item } else { Err(EngineError::Io(format!("{NO_ROOM}: less than disk-reserve"))) }),
-        )
+        Box::new(items.map(|item| {
+            let (key, value) = item?;
+            self.consider(key.len() + value.len())?;
+            Ok((key, value))
+        }))
     }
 }
 
-/// Exports the data of one view into a directory, as long as there is room, and describes it for raft.
+/// Exports the data of one view into a directory, as the node allows, and describes it for raft.
 /// # Errors
 /// The engine's, and those of the directory, which the caller deletes then.
-pub fn generate_snapshot(data: &dyn Engine, dir: &Path, has_room: &dyn Fn() -> bool) -> Result<(Snapshot, SnapshotFiles), EngineError> {
+pub fn generate_snapshot(data: &dyn Engine, dir: &Path, surroundings: &dyn Surroundings) -> Result<(Snapshot, SnapshotFiles), EngineError> {
     let io = |error: std::io::Error| EngineError::Io(format!("{}: {error}", dir.display()));
     if dir.exists() {
         std::fs::remove_dir_all(dir).map_err(io)?;
@@ -40,7 +78,8 @@ pub fn generate_snapshot(data: &dyn Engine, dir: &Path, has_room: &dyn Fn() -> b
     std::fs::create_dir_all(dir).map_err(io)?;
     let view = data.view(ViewKind::Bulk);
     let SnapshotContents { position, configuration } = read_snapshot_contents(view.as_ref())?;
-    let files = data.export(&WhileRoom { view: view.as_ref(), has_room }, &group_range(GROUP), dir)?;
+    let considerate = Considerate { view: view.as_ref(), surroundings, piece: Cell::new((0, Instant::now())) };
+    let files = data.export(&considerate, &group_range(GROUP), dir)?;
     let mut snapshot = Snapshot::default();
     let metadata = snapshot.mut_metadata();
     metadata.index = position.index;
@@ -51,33 +90,63 @@ pub fn generate_snapshot(data: &dyn Engine, dir: &Path, has_room: &dyn Fn() -> b
 
 #[cfg(test)]
 mod tests {
-    use raftlog::engine::{MemoryEngine, WriteBatch};
+    use raftlog::engine::{MemoryEngine, NO_ROOM, WriteBatch};
 
     use super::*;
     use crate::keyspace::{STATE, state_key};
     use crate::node::core::COLUMN_FAMILIES;
     use crate::node::exit::may_pass;
 
-    #[test]
-    fn a_snapshot_ends_when_the_disk_is_full() {
+    /// Room for so many items, and always work.
+    struct Narrow {
+        items: Cell<usize>,
+        asked: Cell<usize>,
+    }
+
+    impl Surroundings for Narrow {
+        fn may_go_on(&self) -> EngineResult<()> {
+            let left = self.items.get().checked_sub(1).ok_or_else(|| EngineError::Io(NO_ROOM.to_owned()))?;
+            self.items.set(left);
+            Ok(())
+        }
+
+        fn is_busy(&self) -> bool {
+            self.asked.set(self.asked.get() + 1);
+            true
+        }
+    }
+
+    /// An engine with three values of a length.
+    fn engine(value_bytes: usize) -> MemoryEngine {
         let engine = MemoryEngine::new(COLUMN_FAMILIES.len());
         let mut batch = WriteBatch::default();
         for name in ["a", "b", "c"] {
-            batch.put(STATE, state_key(GROUP, name), name);
+            batch.put(STATE, state_key(GROUP, name), vec![b'v'; value_bytes]);
         }
         engine.write(&batch).expect("memory does not fail");
+        engine
+    }
+
+    fn generate(engine: &MemoryEngine, surroundings: &Narrow) -> Result<(Snapshot, SnapshotFiles), EngineError> {
         let dir = tempfile::tempdir().expect("temporary directory");
-        let items = std::cell::Cell::new(0);
-        let has_room = |count| {
-            items.set(items.get() + 1);
-            items.get() <= count
-        };
-        let generate = |count| {
-            items.set(0);
-            generate_snapshot(&engine, &dir.path().join("out"), &|| has_room(count))
-        };
-        let refusal = generate(2).expect_err("there is no room");
+        generate_snapshot(engine, &dir.path().join("out"), surroundings)
+    }
+
+    #[test]
+    fn a_snapshot_ends_when_the_disk_is_full() {
+        let engine = engine(1);
+        let room = |items| Narrow { items: Cell::new(items), asked: Cell::new(0) };
+        let refusal = generate(&engine, &room(2)).expect_err("there is no room");
         assert!(refusal.is_disk_full() && may_pass(&refusal), "{refusal}");
-        generate(3).expect("there is room");
+        generate(&engine, &room(3)).expect("there is room");
+    }
+
+    #[test]
+    fn a_busy_node_takes_its_time() {
+        let surroundings = Narrow { items: Cell::new(3), asked: Cell::new(0) };
+        let began = Instant::now();
+        generate(&engine(PIECE_BYTES), &surroundings).expect("there is room");
+        assert_eq!(surroundings.asked.get(), 3, "each piece");
+        assert!(began.elapsed() >= 3 * PIECE_TIME_MIN, "{:?}", began.elapsed());
     }
 }

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use raft::Storage as _;
 use raft::eraftpb::{ConfChangeV2, Entry, Message, MessageType, Snapshot};
 use raft::{GetEntriesContext, StateRole};
-use raftlog::engine::{Cf, Engine, EngineError, ExportedFile, ViewKind, WriteBatch};
+use raftlog::engine::{Cf, Engine, EngineError, EngineResult, ExportedFile, ViewKind, WriteBatch};
 use raftlog::group::{Group, GroupConfig};
 use raftlog::log::{HighWater, LOG_COLUMN_FAMILIES, LogPosition, LogStore, Mark, Persist};
 use raftlog::message::{Body, Frame, GroupDigest};
@@ -37,7 +37,7 @@ use redraft::node::core::{
 use redraft::node::log_writer::{self, LogTask, LogWriter};
 use redraft::node::persist_gate::PersistGate;
 use redraft::node::shell::begin_mark;
-use redraft::node::snapshot::generate_snapshot;
+use redraft::node::snapshot::{Surroundings, generate_snapshot};
 use redraft::node::storage::{self, Identity, SnapshotFiles, Storage};
 use redraft::node::{PeerProcess, Request, RunResult, Starts};
 use resp::Reply;
@@ -485,7 +485,7 @@ impl Machine {
             Work::Generate(..) if life.replaces_data() => self.out.push(Out::Later(work)),
             Work::Generate(to, id) => {
                 let dir = self.dir.join("snapshots").join(format!("out-{to}-{}", id.0));
-                life.generated.insert(id, generate_snapshot(self.data.as_ref(), &dir, &|| true).expect("memory does not fail"));
+                life.generated.insert(id, generate_snapshot(self.data.as_ref(), &dir, &Unhurried).expect("memory does not fail"));
                 self.out.push(Out::Later(Work::Generated(id)));
             }
             Work::Generated(id) => {
@@ -521,4 +521,17 @@ impl Machine {
 /// A generator of its own, for what must not depend on how much chance others use.
 pub fn fork(random: &mut SmallRng) -> SmallRng {
     SmallRng::seed_from_u64(random.random())
+}
+
+/// Simulated time stands still while a snapshot is made.
+struct Unhurried;
+
+impl Surroundings for Unhurried {
+    fn may_go_on(&self) -> EngineResult<()> {
+        Ok(())
+    }
+
+    fn is_busy(&self) -> bool {
+        false
+    }
 }
