@@ -10,8 +10,8 @@ use std::path::Path;
 use bytes::Bytes;
 use rocksdb::{
     BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRawIterator,
-    DBRecoveryMode, Env, Error, ErrorKind, FlushOptions, IngestExternalFileOptions, LruCacheOptions, Options, ReadOptions, ReadTier,
-    Snapshot, SstFileWriter, WriteOptions,
+    DBRecoveryMode, Error, ErrorKind, FlushOptions, IngestExternalFileOptions, LruCacheOptions, Options, ReadOptions, ReadTier, Snapshot,
+    SstFileWriter, WriteOptions,
 };
 
 use super::{Cf, Change, Direction, Engine, EngineError, EngineResult, ExportedFile, Items, KeyRange, View, ViewKind, WriteBatch, files};
@@ -92,7 +92,6 @@ impl RocksEngine {
         db_options.set_keep_log_file_num(4);
         db_options.set_max_log_file_size(4 << 20);
         db_options.set_recycle_log_file_num(0);
-        step_compactions_back()?;
         // Without a WAL, this keeps the families at one batch; with one, it lets go of it as soon as the family with the most data is flushed.
         db_options.set_atomic_flush(true);
         if options.durability == Durability::Wal {
@@ -186,15 +185,6 @@ impl RocksEngine {
     fn families(&self) -> impl Iterator<Item = Cf> {
         (0u8..).take(self.names.len()).map(Cf)
     }
-}
-
-/// Lets the threads of compactions go after all others of the machine. Nobody waits for them before level 0 has `LEVEL_0_FILES_SLOW` files,
-/// but as many of them as processors, at a priority like everybody's, keep commands waiting for seconds. All databases of a process share
-/// these threads, and a second call changes nothing.
-fn step_compactions_back() -> EngineResult<()> {
-    let mut env = Env::new().map_err(|error| failure(&error))?;
-    env.lower_thread_pool_cpu_priority();
-    Ok(())
 }
 
 /// RocksDB's error as ours. Everything that is not a cache miss ends the engine's life.
