@@ -2,11 +2,13 @@
 //! The rules are those of `sdssplitargs` in Redis. An argument that contains a quote goes on to the closing one, which must be the
 //! argument's end. Double quotes know the escapes `\n \r \t \b \a \xHH`, and a backslash before any other byte means that byte;
 //! single quotes know `\'` only. A zero byte is a byte like any other here, where Redis takes it for the end of the line.
+//! The command line's client splits its lines so, too, as redis-cli does.
 
 use bytes::Bytes;
 
 /// The arguments on a line, copied out of it; `None` if a quote is not closed or something follows a closing quote.
-pub(crate) fn split(line: &[u8]) -> Option<Vec<Bytes>> {
+#[must_use]
+pub fn split(line: &[u8]) -> Option<Vec<Bytes>> {
     let mut arguments = Vec::new();
     let mut rest = line;
     loop {

@@ -11,5 +11,7 @@ mod reply;
 mod request;
 
 pub use client::{ReplyError, ReplyKind, ReplyReader, Value, encode_command};
+pub use inline::split as split_arguments;
+pub use number::double_text;
 pub use reply::{Protocol, Reply};
 pub use request::{Authentication, Limits, ProtocolError, RequestReader};

@@ -44,7 +44,8 @@ pub(crate) fn write_integer(value: i64, out: &mut BytesMut) {
 
 /// A double as Redis 7.2 writes it: the fewest digits that read back as the same value, plain where that is short, else with an
 /// exponent.
-pub(crate) fn double_text(value: f64) -> String {
+#[must_use]
+pub fn double_text(value: f64) -> String {
     if value.is_nan() {
         return "nan".to_string();
     }
