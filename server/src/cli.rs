@@ -1,6 +1,7 @@
-//! The command line of the binary `redraft`: `server` runs one node, `cluster` supervises several on this machine, `load` measures.
+//! The command line of the binary `redraft`: `server` runs one node, `cluster` supervises several on this machine, `cli` is a client for
+//! people, `load` measures.
 //! Parsing ends here: what leaves is a checked configuration or a typed command. Flags of `server` follow from the table of options, those
-//! of `load` from its own. Exit codes are a contract with supervisors and scripts.
+//! of `load` and `cli` from their own. Exit codes are a contract with supervisors and scripts.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_pars
 
 use crate::cluster::{ClusterCommand, NODES_MAX, StartOptions};
 use crate::config::{Config, ConfigError, flags};
+use crate::console::ConsoleOptions;
 use crate::load::LoadOptions;
 
 /// Exit code: a configuration that is not allowed, a command that failed, a cluster that is not healthy or does not run.
@@ -32,6 +34,8 @@ pub enum Action {
     Cluster(ClusterCommand),
     /// Measure how fast servers are.
     Load(Box<LoadOptions>),
+    /// Talk to a server.
+    Console(Box<ConsoleOptions>),
 }
 
 /// Why there is nothing to do. Every text is one line.
@@ -86,6 +90,9 @@ fn action(matches: &ArgMatches) -> Result<Action, CliError> {
             let options = LoadOptions::from_arg_matches(matches).expect("clap has checked every value");
             Ok(Action::Load(Box::new(options.checked().map_err(CliError::BadFlag)?)))
         }
+        Some(("cli", matches)) => {
+            Ok(Action::Console(Box::new(ConsoleOptions::from_arg_matches(matches).expect("clap has checked every value"))))
+        }
         Some(_) | None => unreachable!("clap requires one of the subcommands"),
     }
 }
@@ -121,11 +128,12 @@ pub fn command() -> Command {
     Command::new("redraft")
         .version(env!("CARGO_PKG_VERSION"))
         .about("A Redis server that can be used as a database of record: replicated by Raft, stored in RocksDB")
-        .after_help("Try it: `redraft cluster start`, then `redis-cli -p 7001`.")
+        .after_help("Try it: `redraft cluster start`, then `redraft cli -p 7001`.")
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(server_command())
         .subcommand(cluster_command())
+        .subcommand(console_command())
         .subcommand(load_command())
 }
 
@@ -212,6 +220,24 @@ fn cluster_command() -> Command {
         .subcommand(Command::new("supervise").hide(true).args(start_args()))
 }
 
+fn console_command() -> Command {
+    ConsoleOptions::augment_args(Command::new("cli").disable_help_flag(true))
+        .about("Talk to a server that speaks Redis's protocol")
+        .long_about(
+            "Talk to a server that speaks Redis's protocol, redraft or another, as with redis-cli: one command, those of standard input, or \
+             at a prompt with history and completion (Tab). When the server ends, the next one given is tried; a write that may have been \
+             executed is not sent again.",
+        )
+        .after_help(
+            "Examples:\n  \
+             redraft cli -p 7001 SET greeting hello        one command\n  \
+             redraft cli -p 7001 -p 7002 -p 7003           a prompt that outlives a node\n  \
+             redraft cli -p 7001 < commands                a command on each line\n\
+             Exit codes: 0 answered, 1 an error reply or no reply, 2 bad flag.",
+        )
+        .arg(Arg::new("help").long("help").action(ArgAction::Help).help("Print help"))
+}
+
 fn load_command() -> Command {
     LoadOptions::augment_args(Command::new("load"))
         .about("Measure how fast a server that speaks Redis's protocol is")
@@ -239,7 +265,7 @@ mod tests {
     fn cluster(line: &str) -> ClusterCommand {
         match parsed(line) {
             Ok(Action::Cluster(command)) => command,
-            Ok(Action::Server(_) | Action::Load(_)) | Err(_) => panic!("{line} is no cluster command"),
+            Ok(Action::Server(_) | Action::Load(_) | Action::Console(_)) | Err(_) => panic!("{line} is no cluster command"),
         }
     }
 
@@ -278,6 +304,13 @@ mod tests {
     }
 
     #[test]
+    fn a_console_has_its_options_and_its_command() {
+        let Ok(Action::Console(options)) = parsed("redraft cli -h node-1 -p 1 -n 2 -3 SET k -1") else { panic!("not a console") };
+        assert_eq!((options.servers()[0].to_string().as_str(), options.db, options.resp3), ("node-1:1", 2, true));
+        assert_eq!(options.command, ["SET", "k", "-1"]);
+    }
+
+    #[test]
     fn bad_lines_are_refused_in_one_line() {
         let check = |line: &str, expected: &str| {
             let error = parsed(line).expect_err(line);
@@ -295,6 +328,9 @@ mod tests {
         );
         check("redraft cluster rejoin --node 0", "invalid value '0' for '--node <N>': 0 is not in 1..=9; try --help");
         check("redraft cluster rejoin", "the following required arguments were not provided: --node <N>; try --help");
+        check("redraft cli -p 0", "invalid value '0' for '--port <PORT>': 0 is not in 1..=65535; try --help");
+        check("redraft cli -h a,b", "invalid value 'a,b' for '--host <HOST>': not a host; try --help");
+        check("redraft cli --raw --no-raw", "the argument '--raw' cannot be used with '--no-raw'; try --help");
         check("redraft load --address here", "invalid value 'here' for '--address <HOST:PORT>': not HOST:PORT; try --help");
         check("redraft load --key-bytes 4", "--keys 100000 need --key-bytes 9 at least; try --help");
         check("redraft cluster stop --json", "unexpected argument '--json' found; try --help");

@@ -98,6 +98,12 @@ pub enum ConfigError {
 pub struct Secret(String);
 
 impl Secret {
+    /// What somebody typed; nothing is no secret.
+    #[must_use]
+    pub(crate) fn typed(text: String) -> Option<Self> {
+        (!text.is_empty()).then_some(Self(text))
+    }
+
     /// The text itself, for comparison and proof.
     #[must_use]
     pub fn expose(&self) -> &str {

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use redraft::cli::{self, Action, EXIT_USAGE};
 use redraft::config::{Config, LogLevel};
+use redraft::console::{self, Verdict};
 use redraft::{cluster, load, server};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -16,24 +17,38 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     abort_on_panic();
-    let outcome = match cli::parse(std::env::args_os()) {
+    let outcome: Result<ExitCode, (String, u8)> = match cli::parse(std::env::args_os()) {
         Err(error) => Err((error.to_string(), error.exit_code())),
         Ok(Action::Server(config)) => {
             start_log(Some(&config));
-            server::run(*config).map_err(|error| (error.to_string(), error.exit_code()))
+            server::run(*config).map(fine).map_err(|error| (error.to_string(), error.exit_code()))
         }
         Ok(Action::Cluster(command)) => {
             start_log(None);
-            cluster::run(&command).map_err(|error| (error.to_string(), EXIT_USAGE))
+            cluster::run(&command).map(fine).map_err(|error| (error.to_string(), EXIT_USAGE))
         }
-        Ok(Action::Load(options)) => load::run(&options).map_err(|error| (error.to_string(), EXIT_USAGE)),
+        Ok(Action::Load(options)) => load::run(&options).map(fine).map_err(|error| (error.to_string(), EXIT_USAGE)),
+        Ok(Action::Console(options)) => console::run(&options).map(exit_code).map_err(|error| (error.to_string(), EXIT_USAGE)),
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err((text, code)) => {
             eprintln!("redraft: {text}");
             ExitCode::from(code)
         }
+    }
+}
+
+/// The exit code of what went as it should.
+fn fine((): ()) -> ExitCode {
+    ExitCode::SUCCESS
+}
+
+/// The exit code of a conversation; an error reply was printed as a reply.
+fn exit_code(verdict: Verdict) -> ExitCode {
+    match verdict {
+        Verdict::Fine => ExitCode::SUCCESS,
+        Verdict::ErrorReply => ExitCode::from(EXIT_USAGE),
     }
 }
 

@@ -4,7 +4,8 @@
 //! `node` runs one node, `cluster` several that form a group, `supervised` those of `redraft cluster`; `network` cuts nodes off from each
 //! other, `clock` gives them wrong clocks, `disk` full disks, `power` takes their power away, `damage` spoils their files, with `shim` to get
 //! between a node and its system; `load` writes and remembers what was acknowledged, `history` judges whether counters were linearizable, `linearizability` whether any history of commands was; `differential` compares a
-//! node's replies with those of `redis`, and `bench` its speed; `capacity` measures sizes and long runs, both with `load_program`.
+//! node's replies with those of `redis`, and `bench` its speed; `capacity` measures sizes and long runs, both with `load_program`; `terminal` is
+//! where a person would sit.
 //! The harness panics where a test would: nobody could act upon its errors. Every process ends with the value that owns it, and also
 //! when this process is killed.
 
@@ -30,6 +31,7 @@ pub mod process;
 pub mod redis;
 pub mod shim;
 pub mod supervised;
+pub mod terminal;
 pub mod verify;
 pub mod wait;
 

@@ -84,10 +84,19 @@ impl Process {
     /// It cannot be started.
     #[must_use]
     pub fn start_with(program: &Path, args: &[String], variables: &[(String, String)], output: File) -> Self {
+        let errors = output.try_clone().expect("a file can be shared");
+        Self::start_on(program, args, variables, [Stdio::null(), output.into(), errors.into()])
+    }
+
+    /// As `start_with`, with these for its standard input, output and errors.
+    /// # Panics
+    /// It cannot be started.
+    #[must_use]
+    pub fn start_on(program: &Path, args: &[String], variables: &[(String, String)], streams: [Stdio; 3]) -> Self {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--"]).arg(program).args(args);
-        let errors = output.try_clone().expect("a file can be shared");
-        command.stdin(Stdio::null()).stdout(output).stderr(errors);
+        let [input, output, errors] = streams;
+        command.stdin(input).stdout(output).stderr(errors);
         // Options come from flags alone, whatever the environment of whoever runs the tests has.
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("REDRAFT_")) {
             command.env_remove(name);
@@ -188,6 +197,31 @@ fn status_bytes(pid: u32, name: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let value = status.lines().find_map(|line| line.strip_prefix(name)).and_then(|rest| rest.split_whitespace().next());
     value.and_then(|value| value.parse::<u64>().ok()).unwrap_or(0) * 1024
+}
+
+/// A program that has run to its end with an input.
+#[derive(Debug)]
+pub struct Answered {
+    /// Its exit code; `None` if a signal ended it.
+    pub code: Option<i32>,
+    /// Its standard output.
+    pub output: Vec<u8>,
+    /// Its standard error.
+    pub errors: String,
+}
+
+/// Runs a program to its end with a standard input.
+/// # Panics
+/// It does not end in time.
+#[track_caller]
+pub fn run_with_input(program: &Path, args: &[&str], variables: &[(String, String)], input: &[u8], patience: Duration) -> Answered {
+    let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+    let [given, output, errors] = [(); 3].map(|()| NamedTempFile::new().expect("a file can be created"));
+    fs::write(given.path(), input).expect("a file can be written");
+    let streams = [&given, &output, &errors].map(|file| file.reopen().expect("it was just created").into());
+    let status = Process::start_on(program, &args, variables, streams).wait(patience);
+    let read = |file: &NamedTempFile| fs::read(file.path()).expect("a file can be read");
+    Answered { code: status.code(), output: read(&output), errors: String::from_utf8_lossy(&read(&errors)).into_owned() }
 }
 
 /// A program that has run to its end.
