@@ -105,6 +105,7 @@ fn cluster_action(matches: &ArgMatches) -> ClusterCommand {
         nodes: matches.get_one::<u16>("nodes").copied(),
         base_port: matches.get_one::<u16>("base-port").copied(),
     };
+    let node = || usize::from(*matches.get_one::<u16>("node").expect("clap requires it"));
     match name {
         "start" if matches.get_flag("foreground") => ClusterCommand::StartInForeground(start()),
         "start" => ClusterCommand::Start(start()),
@@ -112,11 +113,12 @@ fn cluster_action(matches: &ArgMatches) -> ClusterCommand {
         "status" if matches.get_flag("json") => ClusterCommand::StatusJson { dir },
         "status" => ClusterCommand::Status { dir },
         "stop" => ClusterCommand::Stop { dir },
-        "restart" => ClusterCommand::Restart { dir },
-        "rejoin" => {
-            let node = *matches.get_one::<u16>("node").expect("clap requires it");
-            ClusterCommand::Rejoin { dir, node: node.into() }
-        }
+        "rolling-restart" => ClusterCommand::RollingRestart { dir },
+        "add" => ClusterCommand::Add { dir },
+        "remove" => ClusterCommand::Remove { dir, node: node() },
+        "rejoin" => ClusterCommand::Rejoin { dir, node: node() },
+        "transfer" => ClusterCommand::Transfer { dir, to: matches.get_one::<u16>("to").map(|node| usize::from(*node)) },
+        "verify" => ClusterCommand::Verify { dir },
         "health" => ClusterCommand::Health { dir },
         _ => unreachable!("clap knows no other subcommand"),
     }
@@ -155,15 +157,26 @@ fn server_command() -> Command {
         .args(flags())
 }
 
+/// Where the cluster is.
+fn dir() -> Arg {
+    Arg::new("dir")
+        .long("dir")
+        .value_name("DIR")
+        .value_parser(value_parser!(PathBuf))
+        .default_value(CLUSTER_DIR)
+        .help("Directory of the cluster: node-1, node-2, ... and cluster.json")
+}
+
+/// The number of a node of the cluster.
+fn node(name: &'static str) -> Arg {
+    Arg::new(name)
+        .long(name)
+        .value_name("N")
+        .value_parser(value_parser!(u16).range(1..=i64::from(NODES_MAX)))
+        .help("Number of the node, from 1, as in the name of its directory")
+}
+
 fn cluster_command() -> Command {
-    let dir = || {
-        Arg::new("dir")
-            .long("dir")
-            .value_name("DIR")
-            .value_parser(value_parser!(PathBuf))
-            .default_value(CLUSTER_DIR)
-            .help("Directory of the cluster: node-1, node-2, ... and cluster.json")
-    };
     let start_args = || {
         let nodes = Arg::new("nodes")
             .long("nodes")
@@ -180,12 +193,6 @@ fn cluster_command() -> Command {
     let foreground =
         Arg::new("foreground").long("foreground").action(ArgAction::SetTrue).help("Stay in the foreground; Ctrl-C stops all nodes");
     let json = Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print a JSON array with an object per node");
-    let node = Arg::new("node")
-        .long("node")
-        .value_name("N")
-        .required(true)
-        .value_parser(value_parser!(u16).range(1..=i64::from(NODES_MAX)))
-        .help("Number of the node, from 1, as in the name of its directory");
     Command::new("cluster")
         .about("Run and supervise several nodes on this machine")
         .after_help(
@@ -202,7 +209,30 @@ fn cluster_command() -> Command {
         )
         .subcommand(Command::new("status").about("Show every node; exits with 1 if the cluster does not run").arg(dir()).arg(json))
         .subcommand(Command::new("stop").about("Stop all nodes and the supervisor").arg(dir()))
-        .subcommand(Command::new("restart").about("Restart the nodes one at a time, each after the last has caught up").arg(dir()))
+        .subcommand(
+            Command::new("rolling-restart")
+                .visible_alias("restart")
+                .about("Restart the nodes one at a time, each after the last has caught up")
+                .arg(dir()),
+        )
+        .subcommand(Command::new("add").about("Start one node more, which joins the others by itself").arg(dir()))
+        .subcommand(
+            Command::new("remove")
+                .about("Have a node leave the others for good: it is stopped, and its directory is set aside")
+                .arg(dir())
+                .arg(node("node").required(true)),
+        )
+        .subcommand(
+            Command::new("transfer")
+                .about("Have another node lead")
+                .arg(dir())
+                .arg(node("to").help("Number of the node that shall lead [default: the follower with the longest log]")),
+        )
+        .subcommand(
+            Command::new("verify")
+                .about("Compare all data of all nodes; exits with 1 unless all are equal. A node that a majority contradicts stops")
+                .arg(dir()),
+        )
         .subcommand(
             Command::new("rejoin")
                 .about("Bring a node that stays down back as a new one: its data are set aside, and it gets those of the other nodes")
@@ -211,7 +241,7 @@ fn cluster_command() -> Command {
                      all the same, remove it first: redis-cli -p PORT RAFT REMOVE ID.",
                 )
                 .arg(dir())
-                .arg(node),
+                .arg(node("node").required(true)),
         )
         .subcommand(
             Command::new("health").about("Exit with 0 if all nodes are alive, one leads, and each answers a linearizable read").arg(dir()),
@@ -292,7 +322,14 @@ mod tests {
         assert_eq!(cluster("redraft cluster status"), ClusterCommand::Status { dir: dir.clone() });
         assert_eq!(cluster("redraft cluster status --json --dir /d"), ClusterCommand::StatusJson { dir: "/d".into() });
         assert_eq!(cluster("redraft cluster stop"), ClusterCommand::Stop { dir: dir.clone() });
-        assert_eq!(cluster("redraft cluster restart"), ClusterCommand::Restart { dir: dir.clone() });
+        for name in ["rolling-restart", "restart"] {
+            assert_eq!(cluster(&format!("redraft cluster {name}")), ClusterCommand::RollingRestart { dir: dir.clone() });
+        }
+        assert_eq!(cluster("redraft cluster add"), ClusterCommand::Add { dir: dir.clone() });
+        assert_eq!(cluster("redraft cluster remove --node 2 --dir /d"), ClusterCommand::Remove { dir: "/d".into(), node: 2 });
+        assert_eq!(cluster("redraft cluster transfer"), ClusterCommand::Transfer { dir: dir.clone(), to: None });
+        assert_eq!(cluster("redraft cluster transfer --to 3 --dir /d"), ClusterCommand::Transfer { dir: "/d".into(), to: Some(3) });
+        assert_eq!(cluster("redraft cluster verify"), ClusterCommand::Verify { dir: dir.clone() });
         assert_eq!(cluster("redraft cluster rejoin --node 2 --dir /d"), ClusterCommand::Rejoin { dir: "/d".into(), node: 2 });
         assert_eq!(cluster("redraft cluster health"), ClusterCommand::Health { dir });
     }
@@ -328,6 +365,8 @@ mod tests {
         );
         check("redraft cluster rejoin --node 0", "invalid value '0' for '--node <N>': 0 is not in 1..=9; try --help");
         check("redraft cluster rejoin", "the following required arguments were not provided: --node <N>; try --help");
+        check("redraft cluster remove", "the following required arguments were not provided: --node <N>; try --help");
+        check("redraft cluster transfer --to 10", "invalid value '10' for '--to <N>': 10 is not in 1..=9; try --help");
         check("redraft cli -p 0", "invalid value '0' for '--port <PORT>': 0 is not in 1..=65535; try --help");
         check("redraft cli -h a,b", "invalid value 'a,b' for '--host <HOST>': not a host; try --help");
         check("redraft cli --raw --no-raw", "the argument '--raw' cannot be used with '--no-raw'; try --help");

@@ -1,7 +1,8 @@
 //! `redraft cluster`: several nodes on this machine under one supervisor.
-//! `layout` says where everything is, `state` is the file that commands and supervisor share, `supervisor` starts and restarts the nodes,
-//! `start`, `stop`, `restart`, `rejoin` and `status` are the commands, `probe` asks a node over RESP, `process` knows pids. Threads and blocking
-//! calls throughout: nothing here is on a path of data.
+//! `layout` says where everything is, `state` is the file that commands and supervisor share, `supervisor` starts and restarts the nodes as
+//! `node` says, `request` is what commands ask of it. `start`, `stop`, `restart`, `rejoin`, `add`, `remove`, `transfer`, `verify` and `status`
+//! are the commands; `arrival` waits for a new member, `probe` asks a node over RESP, `process` knows pids, `signals` and
+//! `log` serve all. Threads and blocking calls throughout: nothing here is on a path of data.
 //! Invariant: whoever writes `cluster.json` or starts nodes holds the lock on `supervisor.lock`, so there is one supervisor per directory.
 //! A process is named by pid, start time and boot, never by pid alone, so that no signal goes to a stranger.
 
@@ -9,17 +10,26 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod add;
+mod arrival;
 mod layout;
 mod log;
+mod node;
 mod probe;
 mod process;
 mod rejoin;
+mod remove;
+mod request;
 mod restart;
+mod signals;
 mod start;
 mod state;
 mod status;
 mod stop;
 mod supervisor;
+mod table;
+mod transfer;
+mod verify;
 
 use crate::config::{Config, ConfigError, Secret};
 
@@ -65,19 +75,31 @@ pub enum ClusterCommand {
         dir: PathBuf,
     },
     /// Restart the nodes one at a time.
-    Restart {
+    RollingRestart {
         /// Directory of the cluster.
         dir: PathBuf,
     },
-    /// Bring a node that stays down back as a new one.
-    Rejoin {
+    /// Start one node more.
+    Add {
+        /// Directory of the cluster.
+        dir: PathBuf,
+    },
+    /// Have a node leave for good.
+    Remove {
         /// Directory of the cluster.
         dir: PathBuf,
         /// Number of the node, from 1.
         node: usize,
     },
-    /// Check that everything is well.
-    Health {
+    /// Have another node lead.
+    Transfer {
+        /// Directory of the cluster.
+        dir: PathBuf,
+        /// Number of the node; `None` is the follower with the longest log.
+        to: Option<usize>,
+    },
+    /// Compare the data of all nodes.
+    Verify {
         /// Directory of the cluster.
         dir: PathBuf,
     },
@@ -143,6 +165,14 @@ pub enum ClusterError {
     /// The cluster took too long.
     #[error("{0}")]
     TooSlow(String),
+    /// A node does not do what it is asked for.
+    #[error("node {node}: {problem}")]
+    Refused {
+        /// Number of the node.
+        node: usize,
+        /// What it says, or that it says nothing.
+        problem: String,
+    },
     /// A node cannot be restarted now, or the cluster is not well.
     #[error("the cluster is not healthy: {0}")]
     Unhealthy(String),
@@ -179,7 +209,11 @@ pub fn run(command: &ClusterCommand) -> Result<(), ClusterError> {
         ClusterCommand::Status { dir } => status::show(dir, password, status::Form::Table, &mut out),
         ClusterCommand::StatusJson { dir } => status::show(dir, password, status::Form::Json, &mut out),
         ClusterCommand::Stop { dir } => stop::stop(dir, &mut out),
-        ClusterCommand::Restart { dir } => restart::restart(dir, password, &mut out),
+        ClusterCommand::RollingRestart { dir } => restart::restart(dir, password, &mut out),
+        ClusterCommand::Add { dir } => add::add(dir, password, &mut out),
+        ClusterCommand::Remove { dir, node } => remove::remove(dir, *node, password, &mut out),
+        ClusterCommand::Transfer { dir, to } => transfer::transfer(dir, *to, password, &mut out),
+        ClusterCommand::Verify { dir } => verify::verify(dir, password, &mut out),
         ClusterCommand::Rejoin { dir, node } => rejoin::rejoin(dir, *node, password, &mut out),
         ClusterCommand::Health { dir } => status::health(dir, password, &mut out),
     }

@@ -82,10 +82,18 @@ impl Supervised {
         self.dir().join(format!("node-{}", position + 1))
     }
 
-    /// Where clients connect, node by node.
+    /// Where clients connect, node by node, as the cluster was started.
     #[must_use]
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        (0..3).map(|position| SocketAddr::from(([127, 0, 0, 1], self.base_port + position))).collect()
+        (0..3).map(|position| self.address(position)).collect()
+    }
+
+    /// Where clients connect to the node of a position, be it there or not.
+    /// # Panics
+    /// There is no such port.
+    #[must_use]
+    pub fn address(&self, position: usize) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.base_port + u16::try_from(position).expect("a port")))
     }
 
     /// A connection to a node.
@@ -94,7 +102,7 @@ impl Supervised {
     #[must_use]
     #[track_caller]
     pub fn client(&self, position: usize) -> Client {
-        eventually("the node takes a connection", || Client::connect(self.addresses()[position]).ok())
+        eventually("the node takes a connection", || Client::connect(self.address(position)).ok())
     }
 
     /// `cluster status --json`.
@@ -112,7 +120,7 @@ impl Supervised {
     /// What a node says of its group; `None` if it does not answer.
     #[must_use]
     pub fn raft_status(&self, position: usize) -> Option<RaftStatus> {
-        status_at(self.addresses()[position])
+        status_at(self.address(position))
     }
 
     /// Waits until one node leads and two follow.

@@ -148,7 +148,18 @@ fn commands_without_a_cluster_say_so() {
     cluster.command(&["stop"]);
     let empty = redraft_tests::dir::TestDir::new();
     let dir = empty.join("none").display().to_string();
-    for command in [&["status"][..], &["stop"], &["restart"], &["rejoin", "--node", "1"], &["health"]] {
+    let commands = [
+        &["status"][..],
+        &["stop"],
+        &["rolling-restart"],
+        &["rejoin", "--node", "1"],
+        &["add"],
+        &["remove", "--node", "1"],
+        &["transfer"],
+        &["verify"],
+        &["health"],
+    ];
+    for command in commands {
         let line: Vec<&str> = ["cluster"].into_iter().chain(command.iter().copied()).chain(["--dir", &dir]).collect();
         let finished = redraft_tests::process::run_redraft(&line, Duration::from_secs(30));
         assert_eq!(finished.code, Some(1), "{command:?}: {}", finished.output);
@@ -157,6 +168,8 @@ fn commands_without_a_cluster_say_so() {
     let rejoin = cluster.command(&["rejoin", "--node", "1"]);
     assert_eq!(rejoin.code, Some(1), "{}", rejoin.output);
     assert!(rejoin.output.contains("is not running"), "{}", rejoin.output);
+    let add = cluster.command(&["add"]);
+    assert!(add.code == Some(1) && add.output.contains("is not running"), "{}", add.output);
     let other = cluster.command(&["start", "--nodes", "5"]);
     assert_eq!(other.code, Some(1), "{}", other.output);
     assert!(other.output.contains("--nodes"), "{}", other.output);

@@ -1,5 +1,6 @@
-//! Where the parts of a cluster are: ports and paths, all computed from the directory, the base port and the number of nodes.
-//! Nodes are numbered from 1. Node i listens on base-port+i-1, for peers 10000 and for the admin 1000 above that, on 127.0.0.1.
+//! Where the parts of a cluster are: ports and paths, all computed from the directory, the base port and the numbers of the nodes.
+//! Nodes are numbered from 1; a number is missing when its node was removed. Node i listens on base-port+i-1, for peers 10000 and for the
+//! admin 1000 above that, on 127.0.0.1.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -20,16 +21,27 @@ pub(super) const NODES: u16 = 3;
 pub(super) struct Layout {
     dir: PathBuf,
     base_port: u16,
-    nodes: u16,
+    /// Rising, at least one.
+    nodes: Vec<u16>,
 }
 
 impl Layout {
+    /// A layout without a gap.
     /// # Errors
     /// The highest port would be above 65535.
     pub(super) fn new(dir: &Path, base_port: u16, nodes: u16) -> Result<Self, ClusterError> {
+        Self::of(dir, base_port, (1..=nodes).collect())
+    }
+
+    /// The layout of the nodes with these rising numbers.
+    /// # Errors
+    /// The highest port would be above 65535.
+    pub(super) fn of(dir: &Path, base_port: u16, nodes: Vec<u16>) -> Result<Self, ClusterError> {
         assert!(base_port > 0);
-        assert!((1..=super::NODES_MAX).contains(&nodes));
-        let base_port_max = u16::MAX - PEER_OFFSET - (nodes - 1);
+        assert!(nodes.is_sorted_by(|one, other| one < other));
+        let last = *nodes.last().expect("a cluster has a node");
+        assert!((1..=super::NODES_MAX).contains(&last) && nodes[0] > 0);
+        let base_port_max = u16::MAX - PEER_OFFSET - (last - 1);
         if base_port > base_port_max {
             return Err(ClusterError::Options(format!(
                 "--base-port: '{base_port}' is too high: the last peer port would be above 65535; at most {base_port_max}"
@@ -42,9 +54,14 @@ impl Layout {
         &self.dir
     }
 
-    /// Numbers of the nodes, from 1.
+    /// Numbers of the nodes, rising.
     pub(super) fn nodes(&self) -> impl Iterator<Item = usize> + use<> {
-        1..=usize::from(self.nodes)
+        self.nodes.clone().into_iter().map(usize::from)
+    }
+
+    /// Whether there is a node of this number.
+    pub(super) fn has(&self, node: usize) -> bool {
+        self.nodes().any(|known| known == node)
     }
 
     pub(super) fn listen(&self, node: usize) -> SocketAddr {
@@ -68,12 +85,18 @@ impl Layout {
         self.node_dir(node).join("redraft.log")
     }
 
+    /// Where what a removed node leaves is kept: a directory that does not exist yet.
+    pub(super) fn set_aside_dir(&self, node: usize) -> PathBuf {
+        let place = |number: u32| self.dir.join(format!("node-{node}-set-aside-{number}"));
+        (1..).map(place).find(|place| !place.exists()).expect("there are enough numbers")
+    }
+
     pub(super) fn supervisor_log(&self) -> PathBuf {
         self.dir.join("supervisor.log")
     }
 
     fn address(&self, node: usize, offset: u16) -> SocketAddr {
-        assert!((1..=usize::from(self.nodes)).contains(&node));
+        assert!(self.has(node));
         let number = u16::try_from(node).expect("at most NODES_MAX");
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.base_port + (number - 1) + offset))
     }
@@ -91,6 +114,24 @@ mod tests {
         assert_eq!(ports(3), [7003, 17003, 8003]);
         assert_eq!(layout.nodes().collect::<Vec<_>>(), [1, 2, 3]);
         assert_eq!(layout.node_log(2), Path::new("/c/node-2/redraft.log"));
+    }
+
+    #[test]
+    fn a_removed_node_leaves_a_gap() {
+        let layout = Layout::of(Path::new("/c"), 7001, vec![1, 3]).expect("fits");
+        assert_eq!(layout.nodes().collect::<Vec<_>>(), [1, 3]);
+        assert_eq!([1, 2, 3, 4].map(|node| layout.has(node)), [true, false, true, false]);
+        assert_eq!(layout.listen(3).port(), 7003);
+    }
+
+    #[test]
+    fn what_is_set_aside_never_takes_the_place_of_something() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let layout = Layout::new(dir.path(), 7001, 3).expect("fits");
+        let first = layout.set_aside_dir(2);
+        assert_eq!(first, dir.path().join("node-2-set-aside-1"));
+        std::fs::create_dir(&first).expect("writable");
+        assert_eq!(layout.set_aside_dir(2), dir.path().join("node-2-set-aside-2"));
     }
 
     #[test]

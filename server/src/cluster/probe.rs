@@ -1,17 +1,15 @@
-//! One node asked over RESP: what INFO says of its Raft group, and whether it answers a linearizable read.
+//! One node asked over RESP: what INFO says of it, whether it answers a linearizable read, and commands about the group's members.
 //! Every question opens a connection of its own and is over by its deadline, so a paused node cannot hold a command up.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use resp::{Protocol, ReplyReader, Value, encode_command};
+use resp::{Value, encode_command};
 
 use super::Password;
+use crate::console::connection::{Connection, ConnectionError};
 
-/// Longest reply that is read; INFO is a few kilobytes.
-const REPLY_BYTES_MAX: usize = 1 << 20;
 /// A key to read: it need not exist.
 const PROBE_KEY: &str = "redraft:health";
 
@@ -31,6 +29,14 @@ pub(super) struct RaftInfo {
     pub(super) leader_id: u64,
 }
 
+/// A member as a node's table has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Member {
+    pub(super) node_id: u64,
+    /// Where other nodes reach it, as it says.
+    pub(super) peer: String,
+}
+
 /// Why a node gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ProbeError {
@@ -45,14 +51,31 @@ pub(super) enum ProbeError {
     ErrorReply(String),
 }
 
+impl From<ConnectionError> for ProbeError {
+    fn from(error: ConnectionError) -> Self {
+        match error {
+            ConnectionError::Io(error) => Self::Connection(error),
+            ConnectionError::Closed => Self::Refused("the node closed the connection".to_owned()),
+            ConnectionError::TimedOut | ConnectionError::Malformed(_) => Self::Refused(error.to_string()),
+        }
+    }
+}
+
 /// Asks a node for its part in the Raft group.
 /// # Errors
 /// It does not answer in time or refuses.
 pub(super) fn raft_info(address: SocketAddr, password: Password<'_>, patience: Duration) -> Result<RaftInfo, ProbeError> {
-    match ask(address, password, &["INFO", "raft"], patience)? {
-        Value::Bulk(text) | Value::Text(text) | Value::Simple(text) => parse_info(&String::from_utf8_lossy(&text)),
-        other => Err(unexpected("INFO", &other)),
-    }
+    let reply = carry_out(address, password, &["INFO", "raft"], patience)?;
+    parse_info(&text(&reply).ok_or_else(|| unexpected("INFO"))?)
+}
+
+/// Asks a node for the members of its group.
+/// # Errors
+/// It does not answer in time or refuses.
+pub(super) fn members(address: SocketAddr, password: Password<'_>, patience: Duration) -> Result<Vec<Member>, ProbeError> {
+    let reply = carry_out(address, password, &["RAFT", "NODES"], patience)?;
+    let member = |map: &Value| Some(Member { node_id: number(field(map, "node_id")?)?, peer: text(field(map, "peer")?)? });
+    elements(&reply).and_then(|maps| maps.iter().map(member).collect()).ok_or_else(|| unexpected("RAFT NODES"))
 }
 
 /// Has a node carry out a linearizable read.
@@ -60,66 +83,73 @@ pub(super) fn raft_info(address: SocketAddr, password: Password<'_>, patience: D
 /// It does not answer in time or refuses.
 pub(super) fn linearizable_read(address: SocketAddr, password: Password<'_>, patience: Duration) -> Result<(), ProbeError> {
     // A new connection has not said READONLY, so its reads are linearizable whatever `readonly-reads` is.
-    match ask(address, password, &["EXISTS", PROBE_KEY], patience)? {
-        Value::Integer(_) => Ok(()),
-        other => Err(unexpected("EXISTS", &other)),
-    }
+    number(&carry_out(address, password, &["EXISTS", PROBE_KEY], patience)?).map(drop).ok_or_else(|| unexpected("EXISTS"))
 }
 
-/// Sends one command, after the password if there is one, and takes its reply.
-fn ask(address: SocketAddr, password: Password<'_>, command: &[&str], patience: Duration) -> Result<Value, ProbeError> {
-    let deadline = Instant::now() + patience;
-    let mut stream = TcpStream::connect_timeout(&address, patience)?;
+/// Has a node carry out a command, after the password if there is one, and takes its reply.
+/// # Errors
+/// It does not answer in time, or with an error.
+pub(super) fn carry_out(address: SocketAddr, password: Password<'_>, command: &[&str], patience: Duration) -> Result<Value, ProbeError> {
+    let deadline = Some(Instant::now() + patience);
+    let mut connection = Connection::open(address, patience)?;
     let mut request = BytesMut::new();
     if let Some(password) = password {
         encode_command(&["AUTH", password.expose()], &mut request);
     }
     encode_command(command, &mut request);
-    stream.set_write_timeout(Some(patience))?;
-    stream.write_all(&request)?;
-    let mut reader = ReplyReader::new(Protocol::Resp2, REPLY_BYTES_MAX);
-    if password.is_some()
-        && let Value::Error(text) = read_reply(&mut stream, &mut reader, deadline)?
-    {
-        return Err(ProbeError::ErrorReply(text));
+    connection.send(&request, deadline)?;
+    let mut receive = || match connection.receive(deadline)? {
+        Value::Error(text) => Err(ProbeError::ErrorReply(text)),
+        reply => Ok(reply),
+    };
+    if password.is_some() {
+        receive()?;
     }
-    read_reply(&mut stream, &mut reader, deadline)
+    receive()
 }
 
-fn read_reply(stream: &mut TcpStream, reader: &mut ReplyReader, deadline: Instant) -> Result<Value, ProbeError> {
-    let mut piece = [0; 4096];
-    loop {
-        if let Some(reply) = reader.next_reply().map_err(|error| ProbeError::Refused(error.to_string()))? {
-            return Ok(reply);
-        }
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(ProbeError::Refused("no answer in time".to_owned()));
-        }
-        stream.set_read_timeout(Some(left))?;
-        match stream.read(&mut piece) {
-            Ok(0) => return Err(ProbeError::Refused("the node closed the connection".to_owned())),
-            Ok(length) => reader.buffer_mut().extend_from_slice(&piece[..length]),
-            Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::Interrupted) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
-fn unexpected(command: &str, reply: &Value) -> ProbeError {
+/// The text that a reply is.
+pub(super) fn text(reply: &Value) -> Option<String> {
     match reply {
-        Value::Error(text) => ProbeError::ErrorReply(text.clone()),
-        _ => ProbeError::Refused(format!("an unexpected reply to {command}")),
+        Value::Bulk(text) | Value::Text(text) | Value::Simple(text) => Some(String::from_utf8_lossy(text).into_owned()),
+        _ => None,
     }
+}
+
+/// The number that a reply is, or spells.
+pub(super) fn number(reply: &Value) -> Option<u64> {
+    match reply {
+        Value::Integer(number) => u64::try_from(*number).ok(),
+        other => text(other)?.parse().ok(),
+    }
+}
+
+/// The elements of the array that a reply is.
+pub(super) fn elements(reply: &Value) -> Option<&[Value]> {
+    match reply {
+        Value::Array(elements) => Some(elements),
+        _ => None,
+    }
+}
+
+/// A field of a map as RESP2 has it: names and values in turn.
+pub(super) fn field<'a>(map: &'a Value, name: &str) -> Option<&'a Value> {
+    let mut pairs = elements(map)?.chunks_exact(2);
+    pairs.find(|pair| text(&pair[0]).as_deref() == Some(name)).map(|pair| &pair[1])
+}
+
+/// A reply that a node of this kind does not give.
+pub(super) fn unexpected(command: &str) -> ProbeError {
+    ProbeError::Refused(format!("an unexpected reply to {command}"))
 }
 
 fn parse_info(text: &str) -> Result<RaftInfo, ProbeError> {
     let field = |name: &str| {
         let mut lines = text.lines().filter_map(|line| line.split_once(':'));
         let value = lines.find(|(field, _)| *field == name).map(|(_, value)| value.trim().to_owned());
-        value.ok_or_else(|| ProbeError::Refused(format!("INFO raft has no {name}: is this a redraft node?")))
+        value.ok_or_else(|| ProbeError::Refused(format!("INFO has no {name}: is this a redraft node?")))
     };
-    let number = |name: &str| field(name)?.parse().map_err(|_| ProbeError::Refused(format!("INFO raft has a {name} that is no number")));
+    let number = |name: &str| field(name)?.parse().map_err(|_| ProbeError::Refused(format!("INFO has a {name} that is no number")));
     Ok(RaftInfo {
         cluster_id: field("cluster_id")?,
         node_id: number("node_id")?,
@@ -133,6 +163,7 @@ fn parse_info(text: &str) -> Result<RaftInfo, ProbeError> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
     use std::net::TcpListener;
 
     use super::*;
@@ -179,6 +210,17 @@ mod tests {
     }
 
     #[test]
+    fn members_are_read_from_their_maps() {
+        let member = |id: u64| format!("*4\r\n{}:{id}\r\n{}{}", bulk("node_id"), bulk("peer"), bulk("h:1"));
+        let (address, _asked) = stub(format!("*2\r\n{}{}", member(4), member(5)));
+        let members = members(address, None, PATIENCE).expect("an answer");
+        let expected = [4, 5].map(|node_id| Member { node_id, peer: "h:1".to_owned() });
+        assert_eq!(members, expected);
+        let (address, _asked) = stub("*1\r\n*2\r\n$4\r\npeer\r\n$0\r\n\r\n".to_owned());
+        assert_eq!(super::members(address, None, PATIENCE).expect_err("no id").to_string(), "an unexpected reply to RAFT NODES");
+    }
+
+    #[test]
     fn a_password_goes_first() {
         let config = Config::from_options(&[("requirepass", "pw")]).expect("allowed");
         let password = config.runtime.values().requirepass.clone();
@@ -196,8 +238,8 @@ mod tests {
         check("-NOAUTH Authentication required.\r\n".to_owned(), "NOAUTH Authentication required.");
         check(":1\r\n".to_owned(), "an unexpected reply to INFO");
         check(String::new(), "the node closed the connection");
-        check(bulk("# Server\r\nredis_version:7.2.0\r\n"), "INFO raft has no cluster_id: is this a redraft node?");
-        check(bulk(&INFO.replace("term:7", "term:x")), "INFO raft has a term that is no number");
+        check(bulk("# Server\r\nredis_version:7.2.0\r\n"), "INFO has no cluster_id: is this a redraft node?");
+        check(bulk(&INFO.replace("term:7", "term:x")), "INFO has a term that is no number");
     }
 
     #[test]

@@ -1,23 +1,15 @@
 //! `cluster rejoin`: has the supervisor start one node, once, with `--rejoin`, so that it comes back as a new member with the others' data.
-//! The command leaves a request, an empty file `rejoin-<node>` in the cluster's directory, since a signal cannot say which node is meant. The
-//! supervisor looks for it, removes it, ends what may be left of the node, and counts the start in `cluster.json`.
-//! Invariant: a request that nobody took up is withdrawn, by the command or by the next supervisor, so no data are set aside unasked.
+//! The supervisor ends what may be left of the node, and counts the start in `cluster.json`.
 
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::io::Write;
+use std::path::Path;
 
 use super::layout::Layout;
 use super::probe::ProbeError;
-use super::process::ProcessMark;
+use super::request::Request;
 use super::start::this_program;
-use super::status::{self, NodeReport, read_running};
-use super::{ClusterError, Password};
-
-/// How long a node may take to be back and caught up.
-const CATCH_UP_PATIENCE: Duration = Duration::from_secs(120);
-/// How often it is looked at.
-const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+use super::status::{self, NodeReport, of_node, read_running};
+use super::{ClusterError, Password, arrival};
 
 /// `cluster rejoin`.
 /// # Errors
@@ -25,57 +17,23 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 pub(super) fn rejoin(dir: &Path, node: usize, password: Password<'_>, out: &mut dyn Write) -> Result<(), ClusterError> {
     let state = read_running(dir)?;
     let layout = state.layout(dir)?;
-    if !layout.nodes().any(|known| known == node) {
-        let has = format!("the cluster in {} has {} nodes", dir.display(), state.nodes.len());
-        return Err(ClusterError::Options(format!("--node: '{node}' does not fit: {has}")));
-    }
+    state.check_number(dir, "--node", node)?;
     let commit_index = ready_to_take_in(&status::look(&state, &layout, password), node)?;
-    let starts_before = state.nodes[node - 1].rejoins;
-    let request = request_path(&layout, node);
-    std::fs::File::create(&request).map_err(|cause| ClusterError::File { path: request.clone(), cause })?;
+    let starts_before = state.node(node).rejoins;
+    let request = Request::Rejoin(node);
+    request.leave(dir)?;
     writeln!(out, "node {node}: its data are set aside, and it joins as a new member")?;
     out.flush()?;
-    let outcome = wait_until_back(dir, &layout, password, node, starts_before, commit_index);
-    // If nobody has taken it up, nobody must do so later.
-    let withdrawn = remove_request(&layout, node);
-    let (process, id, role, took) = outcome?;
-    withdrawn?;
-    writeln!(out, "node {node}: back as pid {} with id {id}, {role}, caught up after {:.1} s", process.pid, took.as_secs_f64())?;
+    let arrival = arrival::wait(dir, password, request, commit_index, |state| state.node(node).rejoins > starts_before)?;
+    writeln!(out, "node {node}: back as {arrival}")?;
     out.flush()?;
     Ok(())
-}
-
-/// Takes up the request for a node, if there is one.
-pub(super) fn take_request(layout: &Layout, node: usize) -> bool {
-    // Who cannot remove it would start the node anew again and again.
-    remove_request(layout, node).inspect_err(|error| tracing::error!(%error, "cannot take up a request")).unwrap_or(false)
-}
-
-/// Removes requests that an earlier supervisor did not take up.
-/// # Errors
-/// One cannot be removed.
-pub(super) fn withdraw_all(layout: &Layout) -> Result<(), ClusterError> {
-    layout.nodes().try_for_each(|node| remove_request(layout, node).map(drop))
 }
 
 /// The command that brings a node back which stays down, as this program was called, so that the line can be used as it stands.
 pub(super) fn advice(layout: &Layout, node: usize) -> String {
     let command = format!("{} cluster rejoin --node {node} --dir {}", this_program(), super::start::shell_word(layout.dir()));
     format!("to make node {node} a new one that gets its data from the other nodes:  {command}")
-}
-
-fn request_path(layout: &Layout, node: usize) -> PathBuf {
-    layout.dir().join(format!("rejoin-{node}"))
-}
-
-/// Removes a request; whether there was one.
-fn remove_request(layout: &Layout, node: usize) -> Result<bool, ClusterError> {
-    let path = request_path(layout, node);
-    match std::fs::remove_file(&path) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(cause) => Err(ClusterError::File { path, cause }),
-    }
 }
 
 /// Checks that a node is not well and that the others can take it in, and says up to where their log is committed. They must be led, and
@@ -94,7 +52,7 @@ fn ready_to_take_in(reports: &[NodeReport], node: usize) -> Result<u64, ClusterE
         let found = format!("{} of the other nodes answer and have a leader, and it takes {wanted}", led.len());
         return Err(ClusterError::Unhealthy(found + &troubles.concat()));
     };
-    let own = &reports[node - 1];
+    let own = of_node(reports, node);
     match (&own.info, own.trouble()) {
         (Ok(info), None) => Err(ClusterError::Options(format!(
             "--node: '{node}' is alive and answers; to make it a new one all the same, remove it first: redis-cli -p {port} RAFT REMOVE {}",
@@ -107,42 +65,10 @@ fn ready_to_take_in(reports: &[NodeReport], node: usize) -> Result<u64, ClusterE
     }
 }
 
-/// Waits until the supervisor has started the node anew and the node has applied the log up to `commit_index`. Returns its process, id and
-/// role, and how long it took.
-fn wait_until_back(
-    dir: &Path,
-    layout: &Layout,
-    password: Password<'_>,
-    node: usize,
-    starts_before: u64,
-    commit_index: u64,
-) -> Result<(ProcessMark, u64, String, Duration), ClusterError> {
-    let start = Instant::now();
-    loop {
-        let state = read_running(dir)?;
-        let is_taken_up = state.nodes[node - 1].rejoins > starts_before;
-        let report = status::look(&state, layout, password).swap_remove(node - 1);
-        if let Some(reason) = report.given_up.as_ref().filter(|_| is_taken_up) {
-            return Err(ClusterError::Unhealthy(format!("node {node} stays down: {reason}")));
-        }
-        if let (true, Some(process), Ok(info)) = (is_taken_up, &report.process, &report.info)
-            && info.leader_id != 0
-            && info.applied_index >= commit_index
-        {
-            return Ok((process.clone(), info.node_id, info.role.clone(), start.elapsed()));
-        }
-        if start.elapsed() > CATCH_UP_PATIENCE {
-            let trouble = if is_taken_up { report.trouble() } else { Some("the supervisor has not started it".to_owned()) };
-            let trouble = trouble.unwrap_or_else(|| "it has not caught up".to_owned());
-            return Err(ClusterError::TooSlow(format!("node {node} is not back after {} s: {trouble}", CATCH_UP_PATIENCE.as_secs())));
-        }
-        std::thread::sleep(LOOK_INTERVAL);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::probe::RaftInfo;
+    use super::super::process::ProcessMark;
     use super::super::state::{ClusterLock, ClusterState};
     use super::*;
 
@@ -200,18 +126,6 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_taken_up_once_and_does_not_outlive_its_supervisor() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let layout = Layout::new(dir.path(), 7001, 3).expect("fits");
-        assert!(!take_request(&layout, 2));
-        std::fs::write(request_path(&layout, 2), "").expect("writable");
-        assert_eq!([1, 2, 2].map(|node| take_request(&layout, node)), [false, true, false]);
-        std::fs::write(request_path(&layout, 3), "").expect("writable");
-        withdraw_all(&layout).expect("withdrawn");
-        assert!(!take_request(&layout, 3));
-    }
-
-    #[test]
     fn without_a_supervisor_or_such_a_node_nothing_is_asked_for() {
         let dir = tempfile::tempdir().expect("a directory");
         let refused = |node| rejoin(dir.path(), node, None, &mut Vec::<u8>::new()).expect_err("refused");
@@ -225,6 +139,6 @@ mod tests {
         assert!(refused(4).to_string().starts_with("--node: '4' does not fit: the cluster in "));
         // Nobody else answers.
         assert!(matches!(refused(1), ClusterError::Unhealthy(_)));
-        assert!(!request_path(&state.layout(dir.path()).expect("fits"), 1).exists());
+        assert!(!Request::Rejoin(1).path(dir.path()).exists());
     }
 }

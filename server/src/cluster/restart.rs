@@ -1,4 +1,4 @@
-//! `cluster restart`: a rolling restart. One node at a time is asked to stop, the supervisor brings it back, and only when it has applied
+//! `cluster rolling-restart`. One node at a time is asked to stop, the supervisor brings it back, and only when it has applied
 //! all that was committed before does the next one follow; so a majority serves all the while. The leader comes last, since each turn
 //! of a leader costs an election or a hand-over.
 
@@ -10,7 +10,7 @@ use rustix::process::Signal;
 
 use super::layout::Layout;
 use super::process::ProcessMark;
-use super::status::{self, NodeReport, read_running};
+use super::status::{self, NodeReport, of_node, read_running};
 use super::{ClusterError, Password};
 
 /// How long a node may take to be back and caught up.
@@ -18,7 +18,7 @@ const CATCH_UP_PATIENCE: Duration = Duration::from_secs(120);
 /// How often it is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// `cluster restart`.
+/// `cluster rolling-restart`.
 /// # Errors
 /// The cluster does not run, is not well enough to lose a node, or a node does not come back in time.
 pub(super) fn restart(dir: &Path, password: Password<'_>, out: &mut dyn Write) -> Result<(), ClusterError> {
@@ -31,7 +31,7 @@ pub(super) fn restart(dir: &Path, password: Password<'_>, out: &mut dyn Write) -
         let state = read_running(dir)?;
         let reports = status::look(&state, &layout, password);
         let commit_index = ready_to_lose_a_node(&reports)?;
-        let process = reports[node - 1].process.clone().expect("a node without trouble has a process");
+        let process = of_node(&reports, node).process.clone().expect("a node without trouble has a process");
         writeln!(out, "node {node}: stopping pid {}", process.pid)?;
         out.flush()?;
         process.signal(Signal::TERM);
@@ -68,7 +68,7 @@ fn wait_until_caught_up(
     loop {
         let state = read_running(dir)?;
         let reports = status::look(&state, layout, password);
-        let report = &reports[node - 1];
+        let report = of_node(&reports, node);
         if let Some(reason) = &report.given_up {
             return Err(ClusterError::Unhealthy(format!("node {node} stays down: {reason}")));
         }

@@ -79,7 +79,7 @@ fn settle(options: &StartOptions) -> Result<(PathBuf, ClusterState), ClusterErro
     let Some(state) = ClusterState::read(&dir)? else {
         return Ok((dir, ClusterState::new(options.base_port.unwrap_or(BASE_PORT), options.nodes.unwrap_or(NODES))));
     };
-    let has = format!("the cluster in {} has {} nodes from port {}", dir.display(), state.nodes.len(), state.base_port);
+    let has = format!("the cluster in {} has {} nodes from port {}", dir.display(), state.node_count(), state.base_port);
     if let Some(nodes) = options.nodes.filter(|nodes| *nodes != state.node_count()) {
         return Err(ClusterError::Options(format!("--nodes: '{nodes}' does not fit: {has}")));
     }
@@ -105,7 +105,7 @@ impl Supervisor {
         let log_bytes = log.metadata().map_err(failed)?.len();
         let mut command = Command::new(std::env::current_exe().map_err(failed)?);
         command.args(["cluster", "supervise", "--dir"]).arg(layout.dir());
-        command.arg(format!("--nodes={}", state.nodes.len())).arg(format!("--base-port={}", state.base_port));
+        command.arg(format!("--nodes={}", state.node_count())).arg(format!("--base-port={}", state.base_port));
         command.stdin(Stdio::null()).stdout(log.try_clone().map_err(failed)?).stderr(log);
         Ok(Self { child: command.spawn().map_err(failed)?, log: path, log_bytes })
     }
@@ -206,8 +206,9 @@ fn announce(layout: &Layout, out: &mut dyn Write) -> Result<(), ClusterError> {
     for node in layout.nodes() {
         writeln!(out, "  node {node}  {}", layout.listen(node))?;
     }
-    writeln!(out, "connect with  redis-cli -p {}", layout.listen(1).port())?;
     let program = this_program();
+    let port = layout.nodes().next().map_or(0, |node| layout.listen(node).port());
+    writeln!(out, "connect with  {program} cli -p {port}   (or redis-cli -p {port})")?;
     for (purpose, command) in [("look at it  ", "status"), ("stop it     ", "stop")] {
         writeln!(out, "{purpose}  {program} cluster {command} --dir {}", shell_word(layout.dir()))?;
     }

@@ -27,7 +27,7 @@ pub(super) struct ClusterState {
     pub(super) cluster_id: Option<String>,
     /// The process that supervises; its end may have gone unrecorded.
     pub(super) supervisor: Option<ProcessMark>,
-    /// Node 1 first.
+    /// Node 1 first; a node that was removed keeps its place while there are later ones.
     pub(super) nodes: Vec<NodeState>,
 }
 
@@ -42,6 +42,9 @@ pub(super) struct NodeState {
     /// How often the node was started to come back as a new one.
     #[serde(default)]
     pub(super) rejoins: u64,
+    /// Whether there is no such node any more.
+    #[serde(default)]
+    pub(super) removed: bool,
 }
 
 impl ClusterState {
@@ -78,21 +81,64 @@ impl ClusterState {
             None => return Err("has no version".to_owned()),
         }
         let state: Self = serde_json::from_value(value).map_err(|error| error.to_string())?;
-        if state.base_port == 0 || state.nodes.is_empty() || state.nodes.len() > usize::from(super::NODES_MAX) {
-            return Err(format!("has base port {} and {} nodes", state.base_port, state.nodes.len()));
+        if state.base_port == 0 || state.numbers().is_empty() || state.nodes.len() > usize::from(super::NODES_MAX) {
+            return Err(format!("has base port {} and {} nodes", state.base_port, state.numbers().len()));
         }
         Ok(state)
     }
 
+    /// Numbers of the nodes that were not removed, rising.
+    pub(super) fn numbers(&self) -> Vec<u16> {
+        (1..).zip(&self.nodes).filter(|(_, node)| !node.removed).map(|(number, _)| number).collect()
+    }
+
+    /// Checks that there is a node of the number that a flag names.
+    /// # Errors
+    /// There is none.
+    pub(super) fn check_number(&self, dir: &Path, flag: &str, node: usize) -> Result<(), ClusterError> {
+        if self.numbers().into_iter().any(|number| usize::from(number) == node) {
+            return Ok(());
+        }
+        let has = format!("the cluster in {} has {} nodes", dir.display(), self.node_count());
+        Err(ClusterError::Options(format!("{flag}: '{node}' does not fit: {has}")))
+    }
+
     pub(super) fn node_count(&self) -> u16 {
-        u16::try_from(self.nodes.len()).expect("at most NODES_MAX")
+        u16::try_from(self.numbers().len()).expect("at most NODES_MAX")
+    }
+
+    /// What is known of a node; of one that was removed, nothing.
+    pub(super) fn node(&self, node: usize) -> NodeState {
+        self.nodes.get(node - 1).cloned().unwrap_or_default()
+    }
+
+    /// The number that the next node gets: the first that is free. `None` if there are as many nodes as there may be.
+    pub(super) fn next_number(&self) -> Option<usize> {
+        let gap = self.nodes.iter().position(|node| node.removed).map(|position| position + 1);
+        gap.or(Some(self.nodes.len() + 1)).filter(|number| *number <= usize::from(super::NODES_MAX))
+    }
+
+    /// Takes a node in, under the next number.
+    pub(super) fn add(&mut self, number: usize) {
+        assert_eq!(self.next_number(), Some(number));
+        if number > self.nodes.len() {
+            self.nodes.push(NodeState::default());
+        }
+        self.nodes[number - 1] = NodeState::default();
+    }
+
+    /// Lets a node go. One remains.
+    pub(super) fn remove(&mut self, number: usize) {
+        assert!(self.node_count() > 1);
+        self.nodes[number - 1] = NodeState { removed: true, ..NodeState::default() };
+        while self.nodes.pop_if(|last| last.removed).is_some() {}
     }
 
     /// Where the parts of this cluster are.
     /// # Errors
     /// The ports recorded do not exist.
     pub(super) fn layout(&self, dir: &Path) -> Result<Layout, ClusterError> {
-        Layout::new(dir, self.base_port, self.node_count())
+        Layout::of(dir, self.base_port, self.numbers())
     }
 
     /// Whether a supervisor is at work.
@@ -182,12 +228,32 @@ mod tests {
         check("{\"version\": 1}", "missing field");
         let valid = serde_json::to_string(&ClusterState::new(7001, 3)).expect("JSON");
         assert!(ClusterState::parse(&valid).is_ok());
-        assert!(ClusterState::parse(&valid.replace(",\"rejoins\":0", "")).is_ok(), "the file of an earlier version");
+        assert!(ClusterState::parse(&valid.replace(",\"rejoins\":0,\"removed\":false", "")).is_ok(), "the file of an earlier version");
         check(&valid.replace("7001", "0"), "base port 0");
         check(&valid.replace("7001", "70000"), "70000");
         check(&valid.replace("\"cluster_id\"", "\"cluster\""), "unknown field");
         let none = serde_json::to_string(&ClusterState::new(7001, 0)).expect("JSON");
         check(&none, "0 nodes");
+        check(&valid.replace("\"removed\":false", "\"removed\":true"), "0 nodes");
+    }
+
+    #[test]
+    fn nodes_come_and_go_and_numbers_are_used_again() {
+        let mut state = ClusterState::new(7001, 3);
+        assert_eq!((state.next_number(), state.node_count()), (Some(4), 3));
+        state.add(4);
+        state.nodes[1].rejoins = 7;
+        state.remove(2);
+        assert_eq!((state.numbers(), state.node_count(), state.next_number()), (vec![1, 3, 4], 3, Some(2)));
+        assert_eq!(state.layout(Path::new("/c")).expect("fits").nodes().collect::<Vec<_>>(), [1, 3, 4]);
+        state.add(2);
+        assert_eq!((state.numbers(), state.node(2), state.next_number()), (vec![1, 2, 3, 4], NodeState::default(), Some(5)));
+        state.remove(3);
+        state.remove(4);
+        assert_eq!((state.numbers(), state.nodes.len(), state.next_number()), (vec![1, 2], 2, Some(3)));
+        assert_eq!(state.node(4), NodeState::default());
+        let full = ClusterState::new(7001, super::super::NODES_MAX);
+        assert_eq!(full.next_number(), None);
     }
 
     #[test]

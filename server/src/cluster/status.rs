@@ -12,7 +12,7 @@ use super::layout::Layout;
 use super::probe::{self, ProbeError, RaftInfo};
 use super::process::ProcessMark;
 use super::state::ClusterState;
-use super::{ClusterError, Password, rejoin};
+use super::{ClusterError, Password, rejoin, table};
 
 /// How long a node may take to say what it is.
 pub(super) const INFO_PATIENCE: Duration = Duration::from_secs(1);
@@ -88,6 +88,11 @@ impl NodeReport {
         self.listen.port()
     }
 
+    /// Where clients connect.
+    pub(super) fn listen(&self) -> SocketAddr {
+        self.listen
+    }
+
     /// A node as it was found, at its places.
     pub(super) fn found(
         layout: &Layout,
@@ -125,15 +130,31 @@ pub(super) fn look(state: &ClusterState, layout: &Layout, password: Password<'_>
 }
 
 fn look_at(state: &ClusterState, layout: &Layout, password: Password<'_>, node: usize) -> NodeReport {
-    let recorded = &state.nodes[node - 1];
-    let process = recorded.process.clone().filter(ProcessMark::is_alive);
+    let recorded = state.node(node);
+    let process = recorded.process.filter(ProcessMark::is_alive);
     let info = if process.is_some() { probe::raft_info(layout.listen(node), password, INFO_PATIENCE) } else { Err(no_process()) };
-    NodeReport::found(layout, node, process, recorded.given_up.clone(), info)
+    NodeReport::found(layout, node, process, recorded.given_up, info)
+}
+
+/// The report of a node that was looked at.
+pub(super) fn of_node(reports: &[NodeReport], node: usize) -> &NodeReport {
+    reports.iter().find(|report| report.node == node).expect("every node of a layout is looked at")
 }
 
 /// What a node without a process would answer.
 fn no_process() -> ProbeError {
     ProbeError::Refused("no process".to_owned())
+}
+
+/// The nodes that answer and have a leader, with what they say; the leader comes first.
+/// # Errors
+/// There is none.
+pub(super) fn led(reports: &[NodeReport]) -> Result<Vec<(&NodeReport, &RaftInfo)>, ClusterError> {
+    let well = reports.iter().filter(|report| report.trouble().is_none());
+    let mut led: Vec<_> =
+        well.filter_map(|report| Some((report, report.info.as_ref().ok()?))).filter(|(_, info)| info.leader_id != 0).collect();
+    led.sort_by_key(|(_, info)| info.role != "leader");
+    if led.is_empty() { Err(ClusterError::Unhealthy("no node answers and has a leader".to_owned())) } else { Ok(led) }
 }
 
 /// The state of a cluster that is supervised.
@@ -157,7 +178,7 @@ pub(super) fn show(dir: &Path, password: Password<'_>, form: Form, out: &mut dyn
             writeln!(out, "{}", serde_json::to_string(&rows).expect("numbers and texts always become JSON"))?;
         }
         Form::Table => {
-            out.write_all(table(&reports).as_bytes())?;
+            out.write_all(status_table(&reports).as_bytes())?;
             for report in reports.iter().filter(|report| report.given_up.is_some()) {
                 writeln!(out, "{}", rejoin::advice(&layout, report.node))?;
             }
@@ -167,23 +188,15 @@ pub(super) fn show(dir: &Path, password: Password<'_>, form: Form, out: &mut dyn
 }
 
 /// The nodes as columns under headings.
-fn table(reports: &[NodeReport]) -> String {
-    let number = |value: Option<u64>| value.map_or("-".to_owned(), |value| value.to_string());
-    let headings = ["NODE", "ID", "PID", "ROLE", "TERM", "APPLIED", "CLIENTS", "PEERS", "ADMIN", ""].map(str::to_owned).to_vec();
-    let mut rows = vec![headings];
-    for report in reports {
+fn status_table(reports: &[NodeReport]) -> String {
+    let rows = reports.iter().map(|report| {
         let row = report.json_row();
-        let pid = number(row.pid.map(u64::from));
-        let (id, term, applied) = (number(row.node_id), number(row.term), number(row.applied_index));
+        let pid = table::number(row.pid.map(u64::from));
+        let (id, term, applied) = (table::number(row.node_id), table::number(row.term), table::number(row.applied_index));
         let trouble = report.trouble().unwrap_or_default();
-        rows.push(vec![report.node.to_string(), id, pid, row.role, term, applied, row.listen, row.peer, row.admin, trouble]);
-    }
-    let widths: Vec<usize> = (0..rows[0].len()).map(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or(0)).collect();
-    let line = |row: &Vec<String>| {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        cells.join("  ").trim_end().to_owned() + "\n"
-    };
-    rows.iter().map(line).collect()
+        vec![report.node.to_string(), id, pid, row.role, term, applied, row.listen, row.peer, row.admin, trouble]
+    });
+    table::render(&["NODE", "ID", "PID", "ROLE", "TERM", "APPLIED", "CLIENTS", "PEERS", "ADMIN", ""], rows.collect())
 }
 
 /// `cluster health`: one line per node, and success only if all is well.
@@ -274,7 +287,7 @@ mod tests {
             report(1, ProcessMark::of_this_process(), None, Ok(leader())),
             report(2, None, Some("the node was removed"), Err(no_process())),
         ];
-        let text = table(&reports);
+        let text = status_table(&reports);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 3);
         assert_eq!(lines[0].find("ROLE"), lines[1].find("leader"));

@@ -1,11 +1,10 @@
 //! The supervisor: starts the nodes, brings back those that end, and stops them all when told to.
 //! One loop owns everything; threads that wait for a process, for signals, or for the cluster's id send it events. A node that ends is
 //! started again at once; one that ends again and again right after its start is tried less and less often. A node that exits with
-//! `EXIT_DO_NOT_RESTART` stays down until `cluster rejoin` asks for it as a new node. Nodes have process groups of their own, so that Ctrl-C
-//! reaches the supervisor alone.
+//! `EXIT_DO_NOT_RESTART` stays down until `cluster rejoin` asks for it as a new node; `cluster add` and `remove` change which nodes there
+//! are. Nodes have process groups of their own, so that Ctrl-C reaches the supervisor alone.
 //! Invariant: a node is told to form a cluster only while no cluster id is recorded; afterwards an empty directory can only join.
 
-use std::net::TcpListener;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -14,12 +13,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::layout::Layout;
+use super::node::{check_ports, node_args, set_aside};
 use super::process::{ProcessMark, terminate};
+use super::request::{self, Request};
+use super::signals::{self, start_thread};
 use super::state::{ClusterLock, ClusterState};
-use super::{ClusterError, STOP_PATIENCE, log, probe, rejoin};
+use super::{ClusterError, NODES_MAX, STOP_PATIENCE, log, probe};
 use crate::cli::{EXIT_BAD_FLAG, EXIT_DO_NOT_RESTART, EXIT_USAGE};
 use crate::config::Secret;
 
@@ -34,7 +35,7 @@ const IDENTITY_INTERVAL: Duration = Duration::from_millis(200);
 const IDENTITY_PATIENCE: Duration = Duration::from_secs(1);
 /// How long to wait before the state is written again when the disk did not take it.
 const RECORD_INTERVAL: Duration = Duration::from_secs(1);
-/// How often the loop looks whether a node shall come back as a new one.
+/// How often the loop looks whether a command asks for something.
 const REQUEST_INTERVAL: Duration = Duration::from_millis(500);
 /// A second signal to stop is meant as one when it comes this long after the first: terminals and make may send one twice.
 const SECOND_STOP: Duration = Duration::from_secs(1);
@@ -66,6 +67,10 @@ struct Slot {
     log_bytes: u64,
     /// Whether the next start is that of a new node.
     rejoins: bool,
+    /// Whether the node came while the others ran: then it is no reason to stop them when it cannot start.
+    is_added: bool,
+    /// Whether the node goes for good as soon as its process has ended.
+    leaves: bool,
 }
 
 /// Whether the supervisor goes on.
@@ -77,10 +82,12 @@ enum Next {
 
 struct Supervisor {
     lock: ClusterLock,
+    /// That of `state`.
     layout: Layout,
     state: ClusterState,
     /// What is in the file; differs from `state` while the disk takes no writes.
     recorded: Option<ClusterState>,
+    /// By the node's number, from 1; also for numbers that have no node.
     slots: Vec<Slot>,
     /// The program of the nodes: the path of this one, so that a restart after an upgrade starts the new one.
     program: PathBuf,
@@ -100,14 +107,15 @@ pub(super) fn run(lock: ClusterLock, layout: Layout, state: ClusterState, passwo
     check_ports(&layout)?;
     let program = std::env::current_exe().map_err(|cause| ClusterError::System { what: "cannot find this program's file", cause })?;
     let mut supervisor = Supervisor::new(lock, layout, state, program);
-    listen_to_signals(supervisor.sender.clone())?;
+    let sender = supervisor.sender.clone();
+    signals::listen(move || sender.send(Event::Stop))?;
     supervisor.run(password)
 }
 
 impl Supervisor {
     fn new(lock: ClusterLock, layout: Layout, state: ClusterState, program: PathBuf) -> Self {
         let (sender, events) = sync_channel(EVENTS_WAITING_MAX);
-        let slots = layout.nodes().map(|_| Slot::default()).collect();
+        let slots = (0..NODES_MAX).map(|_| Slot::default()).collect();
         Self { lock, layout, state, recorded: None, slots, program, sender, events }
     }
 
@@ -125,7 +133,7 @@ impl Supervisor {
             self.slots[node - 1].due = Some(now);
             self.state.nodes[node - 1].given_up = None;
         }
-        rejoin::withdraw_all(&self.layout)?;
+        request::withdraw_all(self.layout.dir())?;
         if self.state.cluster_id.is_none() {
             watch_for_identity(self.layout.clone(), password, self.sender.clone())?;
         }
@@ -162,20 +170,73 @@ impl Supervisor {
         Ok(Next::Continue)
     }
 
-    /// Has the nodes for which `cluster rejoin` asks started as new ones. What may be left of such a node is killed: it does not answer, and
-    /// its data are set aside.
     fn take_requests(&mut self) {
-        for node in self.layout.nodes().filter(|node| rejoin::take_request(&self.layout, *node)).collect::<Vec<_>>() {
-            tracing::info!(node, "the node shall come back as a new one");
-            let slot = &mut self.slots[node - 1];
-            slot.rejoins = true;
-            slot.ended_at_once = 0;
-            match &self.state.nodes[node - 1].process {
-                // Its end is told by an event, and then it is due.
-                Some(process) => process.signal(Signal::KILL),
-                None => slot.due = Some(Instant::now()),
+        for request in request::take_all(self.layout.dir()) {
+            match request {
+                Request::Add(node) => {
+                    if let Err(error) = self.add_node(node) {
+                        tracing::error!(node, %error, "the node cannot be added");
+                    }
+                }
+                Request::Remove(node) if self.layout.has(node) && self.can_spare_one() => {
+                    tracing::info!(node, "the node goes for good");
+                    self.slots[node - 1].leaves = true;
+                    if self.kill_rest(node) {
+                        self.let_go(node);
+                    }
+                }
+                Request::Rejoin(node) if self.layout.has(node) => {
+                    tracing::info!(node, "the node shall come back as a new one");
+                    let slot = &mut self.slots[node - 1];
+                    slot.rejoins = true;
+                    slot.ended_at_once = 0;
+                    if self.kill_rest(node) {
+                        self.slots[node - 1].due = Some(Instant::now());
+                    }
+                }
+                Request::Remove(node) | Request::Rejoin(node) => tracing::error!(node, "a request for a node that cannot be carried out"),
             }
         }
+    }
+
+    /// Kills what may be left of a node whose data are set aside; whether nothing was. Otherwise an event tells its end.
+    fn kill_rest(&self, node: usize) -> bool {
+        if let Some(process) = &self.state.nodes[node - 1].process {
+            process.signal(Signal::KILL);
+        }
+        self.slots[node - 1].running_since.is_none()
+    }
+
+    /// Whether a node remains when one goes.
+    fn can_spare_one(&self) -> bool {
+        self.layout.nodes().filter(|node| !self.slots[node - 1].leaves).count() > 1
+    }
+
+    /// Takes in a node that joins the others by itself.
+    fn add_node(&mut self, node: usize) -> Result<(), ClusterError> {
+        if self.state.cluster_id.is_none() || self.state.next_number() != Some(node) {
+            return Err(ClusterError::Options("there is no cluster to join yet, or another node is next".to_owned()));
+        }
+        let mut state = self.state.clone();
+        state.add(node);
+        let layout = state.layout(self.layout.dir())?;
+        // What a former node of this number left could only be refused.
+        set_aside(&layout, node)?;
+        tracing::info!(node, "a node is added");
+        (self.state, self.layout) = (state, layout);
+        self.slots[node - 1] = Slot { due: Some(Instant::now()), is_added: true, ..Slot::default() };
+        Ok(())
+    }
+
+    /// Forgets a node whose process has ended.
+    fn let_go(&mut self, node: usize) {
+        self.slots[node - 1] = Slot::default();
+        if let Err(error) = set_aside(&self.layout, node) {
+            tracing::error!(node, %error, "the directory of a removed node stays where it is");
+        }
+        self.state.remove(node);
+        self.layout = self.state.layout(self.layout.dir()).expect("fewer nodes need no other ports");
+        tracing::info!(node, "the node is gone");
     }
 
     fn start_due_nodes(&mut self) -> Result<(), ClusterError> {
@@ -187,7 +248,7 @@ impl Supervisor {
             match self.start_node(node) {
                 Ok(()) => {}
                 // What works once may fail later, when files are scarce or a disk is full, and then work again.
-                Err(error) if self.slots[node - 1].starts > 0 => {
+                Err(error) if self.slots[node - 1].starts > 0 || self.slots[node - 1].is_added => {
                     tracing::error!(node, %error, "the node cannot be started; trying again");
                     self.slots[node - 1].due = Some(now + BACK_OFF[BACK_OFF.len() - 1]);
                 }
@@ -240,6 +301,10 @@ impl Supervisor {
             (None, Some(signal)) => format!("signal {signal}"),
             (None, None) => status.to_string(),
         };
+        if slot.leaves {
+            self.let_go(node);
+            return Ok(());
+        }
         if slot.rejoins {
             slot.due = Some(Instant::now());
             return Ok(());
@@ -252,7 +317,13 @@ impl Supervisor {
         }
         let refused = status.code().is_some_and(|code| [EXIT_USAGE, EXIT_BAD_FLAG].map(i32::from).contains(&code));
         if refused && slot.starts == 1 && ran < AT_ONCE {
-            return Err(ClusterError::NodeFailed { node, reason: words.unwrap_or(ending) });
+            let reason = words.unwrap_or(ending);
+            if !slot.is_added {
+                return Err(ClusterError::NodeFailed { node, reason });
+            }
+            tracing::error!(node, reason, "the added node does not start as it is told and stays down");
+            self.state.nodes[node - 1].given_up = Some(reason);
+            return Ok(());
         }
         slot.ended_at_once = if ran < AT_ONCE { slot.ended_at_once + 1 } else { 0 };
         let delay = BACK_OFF[slot.ended_at_once.min(BACK_OFF.len() - 1)];
@@ -303,61 +374,12 @@ impl Supervisor {
     }
 }
 
-/// The command line of a node. Options that are not here come from the environment, which the node inherits.
-fn node_args(layout: &Layout, cluster_id: Option<&str>, node: usize) -> Vec<String> {
-    let [listen, peer, admin] = [layout.listen(node), layout.peer(node), layout.admin(node)].map(|address| address.to_string());
-    let peers: Vec<String> = layout.nodes().map(|node| layout.peer(node).to_string()).collect();
-    let mut args = vec!["server".to_owned(), format!("--data-dir={}", layout.node_dir(node).display())];
-    args.extend([format!("--listen={listen}"), format!("--advertise={listen}")]);
-    args.extend([format!("--peer-listen={peer}"), format!("--advertise-peer={peer}")]);
-    args.extend([format!("--admin-listen={admin}"), format!("--advertise-admin={admin}")]);
-    args.extend(["--bootstrap=no".to_owned(), format!("--join={}", peers.join(","))]);
-    args.extend(match cluster_id {
-        Some(id) => [format!("--cluster-id={id}"), "--bootstrap-expect=0".to_owned()],
-        None => ["--cluster-id=".to_owned(), format!("--bootstrap-expect={}", peers.len())],
-    });
-    args
-}
-
-/// Checks that no other program has a port of the nodes, so that the first error names the port and not a log file.
-fn check_ports(layout: &Layout) -> Result<(), ClusterError> {
-    for node in layout.nodes() {
-        for address in [layout.listen(node), layout.peer(node), layout.admin(node)] {
-            TcpListener::bind(address).map_err(|cause| ClusterError::PortTaken { node, address, cause })?;
-        }
-    }
-    Ok(())
-}
-
 /// Starts a thread that waits for a node's process to end.
 fn wait_for_end(node: usize, mut child: Child, sender: SyncSender<Event>) -> Result<(), ClusterError> {
     start_thread(format!("node-{node}"), move || match child.wait() {
         // The supervisor may have ended meanwhile; then nobody wants to know.
         Ok(status) => drop(sender.send(Event::Ended { node, status })),
         Err(error) => tracing::error!(node, %error, "cannot wait for a node"),
-    })
-}
-
-/// Starts a thread that turns signals into events. The runtime in it serves signals alone: installing a handler by hand is unsafe code.
-fn listen_to_signals(sender: SyncSender<Event>) -> Result<(), ClusterError> {
-    let failed = |cause| ClusterError::System { what: "cannot listen to signals", cause };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-    let guard = runtime.enter();
-    let mut signals = Vec::new();
-    for kind in [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()] {
-        signals.push(signal(kind).map_err(failed)?);
-    }
-    drop(guard);
-    let [mut terminate, mut interrupt, mut hangup] = signals.try_into().expect("three were asked for");
-    start_thread("signals".to_owned(), move || {
-        loop {
-            runtime.block_on(async {
-                tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {}, _ = hangup.recv() => {} }
-            });
-            if sender.send(Event::Stop).is_err() {
-                return;
-            }
-        }
     })
 }
 
@@ -379,45 +401,9 @@ fn watch_for_identity(layout: Layout, password: Option<Secret>, sender: SyncSend
     })
 }
 
-fn start_thread(name: String, body: impl FnOnce() + Send + 'static) -> Result<(), ClusterError> {
-    let started = thread::Builder::new().name(name).spawn(body);
-    started.map(drop).map_err(|cause| ClusterError::System { what: "cannot start a thread", cause })
-}
-
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
-    use crate::cli::{Action, parse};
-
-    fn args(cluster_id: Option<&str>, node: usize) -> crate::config::Config {
-        let layout = Layout::new(Path::new("/c"), 7001, 3).expect("fits");
-        let line = std::iter::once("redraft".to_owned()).chain(node_args(&layout, cluster_id, node));
-        match parse(line.map(Into::into)) {
-            Ok(Action::Server(config)) => *config,
-            other => panic!("not a server: {other:?}"),
-        }
-    }
-
-    #[test]
-    fn nodes_form_a_cluster_only_before_its_id_is_known() {
-        let config = args(None, 2);
-        assert_eq!((config.bootstrap_expect, config.cluster_id.as_deref(), config.bootstraps_alone()), (Some(3), None, false));
-        let id = "ab".repeat(20);
-        let config = args(Some(&id), 2);
-        assert_eq!((config.bootstrap_expect, config.cluster_id.as_deref(), config.bootstraps_alone()), (None, Some(&*id), false));
-    }
-
-    #[test]
-    fn nodes_are_told_their_places_and_their_peers() {
-        let config = args(None, 3);
-        assert_eq!(config.data_dir, Path::new("/c/node-3"));
-        let addresses = [&config.listen, &config.peer_listen, &config.admin_listen].map(ToString::to_string);
-        assert_eq!(addresses, ["127.0.0.1:7003", "127.0.0.1:17003", "127.0.0.1:8003"]);
-        let join: Vec<String> = config.join.iter().map(ToString::to_string).collect();
-        assert_eq!(join, ["127.0.0.1:17001", "127.0.0.1:17002", "127.0.0.1:17003"]);
-    }
 
     /// A supervisor over a shell script in the place of nodes: a node reads what to do from a file in its directory.
     struct Stage {
@@ -519,6 +505,38 @@ mod tests {
     }
 
     #[test]
+    fn nodes_come_and_go_while_the_others_run() {
+        let stage = Stage::start(["exec sleep 600", "exec sleep 600"]);
+        let before = stage.wait_until("both nodes run", |state| state.running_nodes().len() == 2);
+        let ask = |request: Request| request.leave(stage.dir.path()).expect("writable");
+        // What is left of a former node of this number is put out of the way; the new one finds nothing and cannot start.
+        std::fs::create_dir(stage.dir.path().join("node-3")).expect("writable");
+        ask(Request::Add(3));
+        let state =
+            stage.wait_until("a third node", |state| state.nodes.len() == 3 && stage.dir.path().join("node-3/redraft.log").exists());
+        assert_eq!(state.nodes[..2], before.nodes);
+        assert!(stage.dir.path().join("node-3-set-aside-1").exists());
+        let gone = before.nodes[1].process.clone().expect("it runs");
+        ask(Request::Remove(2));
+        let state = stage.wait_until("the second node is gone", |state| state.nodes[1].removed);
+        assert_eq!((state.numbers(), gone.is_alive()), (vec![1, 3], false));
+        assert!(stage.dir.path().join("node-2-set-aside-1/behaviour").exists() && !stage.dir.path().join("node-2").exists());
+        ask(Request::Add(2));
+        stage.wait_until("the number is used again", |state| state.numbers() == [1, 2, 3]);
+        ask(Request::Remove(2));
+        ask(Request::Remove(3));
+        stage.wait_until("one node is left", |state| state.nodes.len() == 1);
+        // The last one stays, and a number that is not next is not given.
+        for request in [Request::Remove(1), Request::Add(7), Request::Add(2)] {
+            ask(request);
+            stage.wait_until("the request is taken up", |_| !request.path(stage.dir.path()).exists());
+        }
+        let state = stage.wait_until("a second node", |state| state.nodes.len() == 2);
+        assert_eq!(state.nodes[0], before.nodes[0]);
+        stage.end().0.expect("stopped as told");
+    }
+
+    #[test]
     fn a_node_that_cannot_start_as_configured_ends_the_start() {
         let stage = Stage::start(["exec sleep 600", "echo 'redraft: port taken' >&2; exit 1"]);
         let outcome = stage.supervisor.join().expect("no panic");
@@ -533,15 +551,5 @@ mod tests {
         let starts = stage.dir.path().join("node-1/starts");
         stage.wait_until("three starts", |_| std::fs::read(&starts).is_ok_and(|starts| starts.len() >= 6));
         stage.end().0.expect("a crashing node is no reason to fail");
-    }
-
-    #[test]
-    fn a_taken_port_is_named() {
-        let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let port = taken.local_addr().expect("bound").port();
-        // Whatever port the system gave, it is the peer port of a cluster that starts 10000 below.
-        let layout = Layout::new(Path::new("/c"), port - 10_000, 1).expect("fits");
-        let error = check_ports(&layout).expect_err("taken");
-        assert!(matches!(error, ClusterError::PortTaken { node: 1, .. }), "{error}");
     }
 }
