@@ -1,5 +1,5 @@
-//! The command line of the binary `redraft`: `server` runs one node, `cluster` supervises several on this machine, `cli` is a client for
-//! people, `load` measures.
+//! The command line of the binary `redraft`: `server` runs one node, `cluster` supervises several on this machine and `status` watches them,
+//! `cli` is a client for people, `load` measures.
 //! Parsing ends here: what leaves is a checked configuration or a typed command. Flags of `server` follow from the table of options, those
 //! of `load` and `cli` from their own. Exit codes are a contract with supervisors and scripts.
 
@@ -93,6 +93,11 @@ fn action(matches: &ArgMatches) -> Result<Action, CliError> {
         Some(("cli", matches)) => {
             Ok(Action::Console(Box::new(ConsoleOptions::from_arg_matches(matches).expect("clap has checked every value"))))
         }
+        Some(("status", matches)) => {
+            let dir = matches.get_one::<PathBuf>("dir").expect("has a default").clone();
+            let is_watched = matches.get_flag("watch");
+            Ok(Action::Cluster(if is_watched { ClusterCommand::Watch { dir } } else { ClusterCommand::Overview { dir } }))
+        }
         Some(_) | None => unreachable!("clap requires one of the subcommands"),
     }
 }
@@ -135,6 +140,7 @@ pub fn command() -> Command {
         .arg_required_else_help(true)
         .subcommand(server_command())
         .subcommand(cluster_command())
+        .subcommand(status_command())
         .subcommand(console_command())
         .subcommand(load_command())
 }
@@ -250,6 +256,15 @@ fn cluster_command() -> Command {
         .subcommand(Command::new("supervise").hide(true).args(start_args()))
 }
 
+fn status_command() -> Command {
+    let watch = Arg::new("watch").long("watch").action(ArgAction::SetTrue).help("Show them again every second, until q or Ctrl-C");
+    Command::new("status")
+        .about("Show how the nodes of a cluster on this machine do; exits with 1 if it does not run")
+        .after_help("LAG is in entries of the log, behind what is known to be committed. For scripts: redraft cluster status --json")
+        .arg(dir())
+        .arg(watch)
+}
+
 fn console_command() -> Command {
     ConsoleOptions::augment_args(Command::new("cli").disable_help_flag(true))
         .about("Talk to a server that speaks Redis's protocol")
@@ -330,6 +345,8 @@ mod tests {
         assert_eq!(cluster("redraft cluster transfer"), ClusterCommand::Transfer { dir: dir.clone(), to: None });
         assert_eq!(cluster("redraft cluster transfer --to 3 --dir /d"), ClusterCommand::Transfer { dir: "/d".into(), to: Some(3) });
         assert_eq!(cluster("redraft cluster verify"), ClusterCommand::Verify { dir: dir.clone() });
+        assert_eq!(cluster("redraft status"), ClusterCommand::Overview { dir: dir.clone() });
+        assert_eq!(cluster("redraft status --watch --dir /d"), ClusterCommand::Watch { dir: "/d".into() });
         assert_eq!(cluster("redraft cluster rejoin --node 2 --dir /d"), ClusterCommand::Rejoin { dir: "/d".into(), node: 2 });
         assert_eq!(cluster("redraft cluster health"), ClusterCommand::Health { dir });
     }

@@ -1,7 +1,7 @@
-//! `redraft cluster`: several nodes on this machine under one supervisor.
+//! `redraft cluster`: several nodes on this machine under one supervisor; also `redraft status`, which looks at them.
 //! `layout` says where everything is, `state` is the file that commands and supervisor share, `supervisor` starts and restarts the nodes as
-//! `node` says, `request` is what commands ask of it. `start`, `stop`, `restart`, `rejoin`, `add`, `remove`, `transfer`, `verify` and `status`
-//! are the commands; `arrival` waits for a new member, `probe` asks a node over RESP, `process` knows pids, `signals` and
+//! `node` says, `request` is what commands ask of it. `start`, `stop`, `restart`, `rejoin`, `add`, `remove`, `transfer`, `verify`, `status`,
+//! `watch` are the commands; `arrival` waits for a new member, `probe` asks a node over RESP, `process` knows pids, `signals` and
 //! `log` serve all. Threads and blocking calls throughout: nothing here is on a path of data.
 //! Invariant: whoever writes `cluster.json` or starts nodes holds the lock on `supervisor.lock`, so there is one supervisor per directory.
 //! A process is named by pid, start time and boot, never by pid alone, so that no signal goes to a stranger.
@@ -30,6 +30,7 @@ mod supervisor;
 mod table;
 mod transfer;
 mod verify;
+mod watch;
 
 use crate::config::{Config, ConfigError, Secret};
 
@@ -100,6 +101,28 @@ pub enum ClusterCommand {
     },
     /// Compare the data of all nodes.
     Verify {
+        /// Directory of the cluster.
+        dir: PathBuf,
+    },
+    /// Show how the nodes do.
+    Overview {
+        /// Directory of the cluster.
+        dir: PathBuf,
+    },
+    /// Show how the nodes do, again and again.
+    Watch {
+        /// Directory of the cluster.
+        dir: PathBuf,
+    },
+    /// Bring a node that stays down back as a new one.
+    Rejoin {
+        /// Directory of the cluster.
+        dir: PathBuf,
+        /// Number of the node, from 1.
+        node: usize,
+    },
+    /// Check that everything is well.
+    Health {
         /// Directory of the cluster.
         dir: PathBuf,
     },
@@ -214,6 +237,12 @@ pub fn run(command: &ClusterCommand) -> Result<(), ClusterError> {
         ClusterCommand::Remove { dir, node } => remove::remove(dir, *node, password, &mut out),
         ClusterCommand::Transfer { dir, to } => transfer::transfer(dir, *to, password, &mut out),
         ClusterCommand::Verify { dir } => verify::verify(dir, password, &mut out),
+        ClusterCommand::Overview { dir } => watch::show(dir, password, &mut out),
+        ClusterCommand::Watch { dir } => {
+            // It draws on the terminal by itself.
+            drop(out);
+            watch::watch(dir, password)
+        }
         ClusterCommand::Rejoin { dir, node } => rejoin::rejoin(dir, *node, password, &mut out),
         ClusterCommand::Health { dir } => status::health(dir, password, &mut out),
     }

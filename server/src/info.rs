@@ -207,7 +207,8 @@ impl Text {
 }
 
 /// Bytes as Redis writes them for people: `1.50M`.
-fn human(bytes: u64) -> String {
+#[must_use]
+pub fn human(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["K", "M", "G", "T", "P"];
     if bytes < 1024 {
         return format!("{bytes}B");

@@ -5,6 +5,7 @@ use std::time::Duration;
 use redraft_tests::client::bulk;
 use redraft_tests::process::send_signal;
 use redraft_tests::supervised::{NodeRow, Supervised};
+use redraft_tests::terminal::Terminal;
 use redraft_tests::{Load, eventually};
 use rustix::process::Signal;
 
@@ -138,4 +139,30 @@ fn replicas_are_verified() {
     assert!(partial.code == Some(1) && partial.output.contains("missing"), "{}", partial.output);
     assert!(partial.output.contains("not all members could be compared"), "{}", partial.output);
     send_signal(pid, Signal::CONT);
+}
+
+#[test]
+fn the_state_of_all_nodes_is_shown_once_and_again() {
+    let cluster = Supervised::start();
+    cluster.wait_whole();
+    let dir = cluster.dir().display().to_string();
+    let once = redraft_tests::process::run_redraft(&["status", "--dir", &dir], redraft_tests::PATIENCE);
+    let lines: Vec<&str> = once.output.lines().collect();
+    assert_eq!((once.code, lines.len()), (Some(0), 4), "{}", once.output);
+    assert!(lines[0].starts_with("NODE  ADDRESS") && lines[0].contains("COMMANDS/S"), "{}", once.output);
+    assert!(lines[1..].iter().all(|line| line.contains("127.0.0.1:") && line.ends_with("yes")), "{}", once.output);
+
+    let mut terminal = Terminal::start(&["status", "--watch", "--dir", &dir], &[]);
+    // The first view, and one that is a second younger.
+    for _ in 0..2 {
+        terminal.expect("COMMANDS/S");
+        terminal.expect("leader");
+    }
+    assert!(!terminal.is_ordinary());
+    must(&cluster, &["stop"]);
+    terminal.expect("is not running");
+    terminal.send("q");
+    assert!(terminal.wait_end().success() && terminal.is_ordinary());
+    let nobody = redraft_tests::process::run_redraft(&["status", "--watch", "--dir", &dir], redraft_tests::PATIENCE);
+    assert!(nobody.code == Some(1) && nobody.output.contains("needs a terminal"), "{}", nobody.output);
 }

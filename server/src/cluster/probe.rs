@@ -13,7 +13,7 @@ use crate::console::connection::{Connection, ConnectionError};
 /// A key to read: it need not exist.
 const PROBE_KEY: &str = "redraft:health";
 
-/// What INFO's `raft` section says.
+/// What INFO says of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct RaftInfo {
     /// 40 hex digits; empty before the node is a member of a cluster.
@@ -27,6 +27,10 @@ pub(super) struct RaftInfo {
     pub(super) commit_index: u64,
     /// The leader that this node follows; 0 if it knows none.
     pub(super) leader_id: u64,
+    /// Commands of clients since the node was started.
+    pub(super) commands: u64,
+    /// Resident memory, in bytes.
+    pub(super) memory_bytes: u64,
 }
 
 /// A member as a node's table has it.
@@ -61,11 +65,11 @@ impl From<ConnectionError> for ProbeError {
     }
 }
 
-/// Asks a node for its part in the Raft group.
+/// Asks a node for its part in the Raft group, and what it has done.
 /// # Errors
 /// It does not answer in time or refuses.
 pub(super) fn raft_info(address: SocketAddr, password: Password<'_>, patience: Duration) -> Result<RaftInfo, ProbeError> {
-    let reply = carry_out(address, password, &["INFO", "raft"], patience)?;
+    let reply = carry_out(address, password, &["INFO", "raft", "stats", "memory"], patience)?;
     parse_info(&text(&reply).ok_or_else(|| unexpected("INFO"))?)
 }
 
@@ -158,6 +162,8 @@ fn parse_info(text: &str) -> Result<RaftInfo, ProbeError> {
         applied_index: number("applied_index")?,
         commit_index: number("commit_index")?,
         leader_id: number("leader_id")?,
+        commands: number("total_commands_processed")?,
+        memory_bytes: number("used_memory")?,
     })
 }
 
@@ -170,8 +176,9 @@ mod tests {
     use crate::config::Config;
 
     const PATIENCE: Duration = Duration::from_secs(5);
-    const INFO: &str =
-        "# Raft\r\ncluster_id:ab\r\nnode_id:2\r\nraft_role:follower\r\nterm:7\r\napplied_index:11\r\ncommit_index:12\r\nleader_id:1\r\n";
+    const INFO: &str = "# Memory\r\nused_memory:4096\r\n\r\n# Stats\r\ntotal_commands_processed:9\r\n\r\n\
+                        # Raft\r\ncluster_id:ab\r\nnode_id:2\r\nraft_role:follower\r\nterm:7\r\napplied_index:11\r\n\
+                        commit_index:12\r\nleader_id:1\r\n";
 
     /// A listener that answers its first connection with `answer`, whatever it is asked, and hands out what it was asked.
     fn stub(answer: String) -> (SocketAddr, std::thread::JoinHandle<Vec<u8>>) {
@@ -204,9 +211,11 @@ mod tests {
             applied_index: 11,
             commit_index: 12,
             leader_id: 1,
+            commands: 9,
+            memory_bytes: 4096,
         };
         assert_eq!(info, expected);
-        assert_eq!(asked.join().expect("asked"), b"*2\r\n$4\r\nINFO\r\n$4\r\nraft\r\n");
+        assert_eq!(asked.join().expect("asked"), b"*4\r\n$4\r\nINFO\r\n$4\r\nraft\r\n$5\r\nstats\r\n$6\r\nmemory\r\n");
     }
 
     #[test]

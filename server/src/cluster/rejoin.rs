@@ -86,6 +86,8 @@ mod tests {
             applied_index: 20,
             commit_index: 20 + node as u64,
             leader_id,
+            commands: 0,
+            memory_bytes: 0,
         };
         NodeReport::found(&layout(5), node, ProcessMark::of_this_process(), None, Ok(info))
     }

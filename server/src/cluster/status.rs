@@ -257,6 +257,8 @@ mod tests {
             applied_index: 120,
             commit_index: 121,
             leader_id: 4,
+            commands: 0,
+            memory_bytes: 0,
         }
     }
 
