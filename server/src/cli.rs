@@ -1,5 +1,5 @@
 //! The command line of the binary `redraft`: `server` runs one node, `cluster` supervises several on this machine and `status` watches them,
-//! `cli` is a client for people, `load` measures.
+//! `cli` is a client for people, `load` measures, `demo` shows what it is all for.
 //! Parsing ends here: what leaves is a checked configuration or a typed command. Flags of `server` follow from the table of options, those
 //! of `load` and `cli` from their own. Exit codes are a contract with supervisors and scripts.
 
@@ -36,6 +36,8 @@ pub enum Action {
     Load(Box<LoadOptions>),
     /// Talk to a server.
     Console(Box<ConsoleOptions>),
+    /// Show on three nodes what they promise.
+    Demo,
 }
 
 /// Why there is nothing to do. Every text is one line.
@@ -98,6 +100,7 @@ fn action(matches: &ArgMatches) -> Result<Action, CliError> {
             let is_watched = matches.get_flag("watch");
             Ok(Action::Cluster(if is_watched { ClusterCommand::Watch { dir } } else { ClusterCommand::Overview { dir } }))
         }
+        Some(("demo", _)) => Ok(Action::Demo),
         Some(_) | None => unreachable!("clap requires one of the subcommands"),
     }
 }
@@ -135,7 +138,7 @@ pub fn command() -> Command {
     Command::new("redraft")
         .version(env!("CARGO_PKG_VERSION"))
         .about("A Redis server that can be used as a database of record: replicated by Raft, stored in RocksDB")
-        .after_help("Try it: `redraft cluster start`, then `redraft cli -p 7001`.")
+        .after_help("Try it: `redraft demo`; or `redraft cluster start`, then `redraft cli -p 7001`.")
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(server_command())
@@ -143,6 +146,7 @@ pub fn command() -> Command {
         .subcommand(status_command())
         .subcommand(console_command())
         .subcommand(load_command())
+        .subcommand(demo_command())
 }
 
 fn server_command() -> Command {
@@ -283,6 +287,13 @@ fn console_command() -> Command {
         .arg(Arg::new("help").long("help").action(ArgAction::Help).help("Print help"))
 }
 
+fn demo_command() -> Command {
+    Command::new("demo").about("Show what redraft promises, in less than a minute").long_about(
+        "Show what redraft promises: three nodes in a temporary directory are written to, lose their leader, lose their majority and get \
+             it back, with nothing lost. It ends by itself and leaves nothing behind.",
+    )
+}
+
 fn load_command() -> Command {
     LoadOptions::augment_args(Command::new("load"))
         .about("Measure how fast a server that speaks Redis's protocol is")
@@ -310,7 +321,7 @@ mod tests {
     fn cluster(line: &str) -> ClusterCommand {
         match parsed(line) {
             Ok(Action::Cluster(command)) => command,
-            Ok(Action::Server(_) | Action::Load(_) | Action::Console(_)) | Err(_) => panic!("{line} is no cluster command"),
+            Ok(Action::Server(_) | Action::Load(_) | Action::Console(_) | Action::Demo) | Err(_) => panic!("{line} is no cluster command"),
         }
     }
 
@@ -362,6 +373,7 @@ mod tests {
         let Ok(Action::Console(options)) = parsed("redraft cli -h node-1 -p 1 -n 2 -3 SET k -1") else { panic!("not a console") };
         assert_eq!((options.servers()[0].to_string().as_str(), options.db, options.resp3), ("node-1:1", 2, true));
         assert_eq!(options.command, ["SET", "k", "-1"]);
+        assert!(matches!(parsed("redraft demo"), Ok(Action::Demo)));
     }
 
     #[test]

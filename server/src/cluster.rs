@@ -1,7 +1,8 @@
-//! `redraft cluster`: several nodes on this machine under one supervisor; also `redraft status`, which looks at them.
+//! `redraft cluster`: several nodes on this machine under one supervisor; also `redraft status`, which looks at them, and `redraft demo`, which
+//! has three of its own.
 //! `layout` says where everything is, `state` is the file that commands and supervisor share, `supervisor` starts and restarts the nodes as
 //! `node` says, `request` is what commands ask of it. `start`, `stop`, `restart`, `rejoin`, `add`, `remove`, `transfer`, `verify`, `status`,
-//! `watch` are the commands; `arrival` waits for a new member, `probe` asks a node over RESP, `process` knows pids, `signals` and
+//! `watch` and `demo` are the commands; `arrival` waits for a new member, `probe` asks a node over RESP, `process` knows pids, `signals` and
 //! `log` serve all. Threads and blocking calls throughout: nothing here is on a path of data.
 //! Invariant: whoever writes `cluster.json` or starts nodes holds the lock on `supervisor.lock`, so there is one supervisor per directory.
 //! A process is named by pid, start time and boot, never by pid alone, so that no signal goes to a stranger.
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 mod add;
 mod arrival;
+mod demo;
 mod layout;
 mod log;
 mod node;
@@ -196,6 +198,9 @@ pub enum ClusterError {
         /// What it says, or that it says nothing.
         problem: String,
     },
+    /// A signal came before the end.
+    #[error("stopped by a signal")]
+    Interrupted,
     /// A node cannot be restarted now, or the cluster is not well.
     #[error("the cluster is not healthy: {0}")]
     Unhealthy(String),
@@ -246,6 +251,13 @@ pub fn run(command: &ClusterCommand) -> Result<(), ClusterError> {
         ClusterCommand::Rejoin { dir, node } => rejoin::rejoin(dir, *node, password, &mut out),
         ClusterCommand::Health { dir } => status::health(dir, password, &mut out),
     }
+}
+
+/// `redraft demo`: shows on three nodes of its own what they promise, and leaves nothing behind.
+/// # Errors
+/// The nodes do not start or do what they should not, or a signal ended it: one line says why.
+pub fn demo() -> Result<(), ClusterError> {
+    demo::run()
 }
 
 /// A password for asking nodes, if they want one.

@@ -29,6 +29,10 @@ fn main() -> ExitCode {
         }
         Ok(Action::Load(options)) => load::run(&options).map(fine).map_err(|error| (error.to_string(), EXIT_USAGE)),
         Ok(Action::Console(options)) => console::run(&options).map(exit_code).map_err(|error| (error.to_string(), EXIT_USAGE)),
+        Ok(Action::Demo) => {
+            start_log(None);
+            cluster::demo().map(fine).map_err(|error| (error.to_string(), EXIT_USAGE))
+        }
     };
     match outcome {
         Ok(code) => code,
