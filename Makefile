@@ -84,6 +84,6 @@ prepare:
 	@bash .ci/setup build
 	@bash .ci/cargo-config
 
-# What the tests need besides: redis-cli and its like, and Python's client libraries.
+# What the tests need besides: redis-cli and its like, Python's client libraries, and a browser.
 test-tools:
-	@bash .ci/setup redis python
+	@bash .ci/setup redis python browser
