@@ -103,13 +103,15 @@ pub struct ReplyReader {
     scanned: usize,
     /// Values that each open aggregate lacks, the innermost last. Never 0.
     missing: Vec<usize>,
+    /// Where the arrays and sets of the present reply begin, in order, and whether each is a set.
+    lists: Vec<(usize, bool)>,
 }
 
 impl ReplyReader {
     /// A reader for a connection that speaks the given protocol, with a limit on the length of one reply.
     #[must_use]
     pub fn new(protocol: Protocol, reply_bytes_max: usize) -> ReplyReader {
-        ReplyReader { protocol, reply_bytes_max, buffer: BytesMut::new(), position: 0, scanned: 0, missing: Vec::new() }
+        ReplyReader { protocol, reply_bytes_max, buffer: BytesMut::new(), position: 0, scanned: 0, missing: Vec::new(), lists: Vec::new() }
     }
 
     /// Changes the protocol from the next reply on. To be called when `HELLO` is sent: its own reply is in the new protocol.
@@ -161,16 +163,26 @@ impl ReplyReader {
         };
         self.buffer.advance(reply_bytes);
         (self.position, self.scanned) = (0, 0);
+        self.lists.clear();
         Ok(Some(kind))
     }
 
     /// Takes the first reply, which has so many bytes.
     fn decode(&mut self, reply_bytes: usize) -> Result<Value, ReplyError> {
-        let bytes = self.buffer.split_to(reply_bytes).freeze();
+        let mut bytes = self.buffer.split_to(reply_bytes);
         (self.position, self.scanned) = (0, 0);
+        let lists = std::mem::take(&mut self.lists);
+        // The crate hashes the elements of a set, and refuses those that are aggregates, as in COMMAND INFO; so it gets to see arrays.
+        for (at, _) in lists.iter().filter(|(_, is_set)| *is_set) {
+            bytes[*at] = b'*';
+        }
+        let bytes = bytes.freeze();
+        let mut is_set = lists.into_iter().map(|(_, is_set)| is_set);
         let decoded = match self.protocol {
             Protocol::Resp2 => decode2::decode_bytes(&bytes).map(|decoded| decoded.map(|(frame, used)| (value2(frame), used))),
-            Protocol::Resp3 => decode3::complete::decode_bytes(&bytes).map(|decoded| decoded.map(|(frame, used)| (value3(frame), used))),
+            Protocol::Resp3 => {
+                decode3::complete::decode_bytes(&bytes).map(|decoded| decoded.map(|(frame, used)| (value3(frame, &mut is_set), used)))
+            }
         };
         match decoded.map_err(ReplyError::Undecodable)? {
             Some((value, used)) if used == reply_bytes => value,
@@ -183,6 +195,9 @@ impl ReplyReader {
         loop {
             let Some(line_end) = self.find_line_end()? else { return Ok(None) };
             let [kind, text @ ..] = &self.buffer[self.position..line_end] else { return Err(ReplyError::Malformed("an empty line")) };
+            if matches!(kind, b'*' | b'~') {
+                self.lists.push((self.position, *kind == b'~'));
+            }
             let (content_bytes, children) = match kind {
                 b'+' | b'-' | b':' | b'_' | b',' | b'#' | b'(' => (0, 0),
                 b'$' | b'!' | b'=' => (announced(text)?.map_or(0, |bytes| bytes.saturating_add(2)), 0),
@@ -255,8 +270,8 @@ fn value2(frame: Frame2) -> Result<Value, ReplyError> {
     })
 }
 
-fn value3(frame: Frame3) -> Result<Value, ReplyError> {
-    let all = |frames: Vec<Frame3>| frames.into_iter().map(value3).collect::<Result<_, _>>();
+/// `is_set` tells of each array, in the order in which they begin, whether it was sent as a set.
+fn value3(frame: Frame3, is_set: &mut impl Iterator<Item = bool>) -> Result<Value, ReplyError> {
     Ok(match frame {
         Frame3::SimpleString { data, .. } => Value::Simple(data),
         Frame3::SimpleError { data, .. } => Value::Error(data.to_string()),
@@ -264,19 +279,25 @@ fn value3(frame: Frame3) -> Result<Value, ReplyError> {
         Frame3::Number { data, .. } => Value::Integer(data),
         Frame3::BlobString { data, .. } => Value::Bulk(data),
         Frame3::Null => Value::Null,
-        Frame3::Array { data, .. } => Value::Array(all(data)?),
+        Frame3::Array { data, .. } => {
+            let was_set = is_set.next() == Some(true);
+            let elements = data.into_iter().map(|element| value3(element, is_set)).collect::<Result<_, _>>()?;
+            if was_set { Value::Set(elements) } else { Value::Array(elements) }
+        }
         // The decoder fills its map from the last pair to the first.
         Frame3::Map { data, .. } => {
-            let pairs = data.into_iter().rev().map(|(key, value)| Ok((value3(key)?, value3(value)?)));
+            let pairs = data.into_iter().rev().map(|(key, value)| Ok((value3(key, is_set)?, value3(value, is_set)?)));
             Value::Map(pairs.collect::<Result<_, ReplyError>>()?)
         }
-        Frame3::Set { data, .. } => Value::Set(data.into_iter().map(value3).collect::<Result<_, _>>()?),
         Frame3::Double { data, .. } => Value::Double(data),
         Frame3::Boolean { data, .. } => Value::Boolean(data),
         Frame3::VerbatimString { data, .. } => Value::Text(data),
         Frame3::BigNumber { data, .. } => Value::BigNumber(data),
-        Frame3::Push { data, .. } => Value::Push(all(data)?),
-        Frame3::Hello { .. } | Frame3::ChunkedString(_) => return Err(ReplyError::Malformed("a value that no reply contains")),
+        Frame3::Push { data, .. } => Value::Push(data.into_iter().map(|element| value3(element, is_set)).collect::<Result<_, _>>()?),
+        // Every set was made an array.
+        Frame3::Set { .. } | Frame3::Hello { .. } | Frame3::ChunkedString(_) => {
+            return Err(ReplyError::Malformed("a value that no reply contains"));
+        }
     })
 }
 
