@@ -10,6 +10,7 @@ use raftlog::engine::Direction;
 use resp::Reply;
 
 use super::quoting::until_zero;
+use super::revision::entry_reply;
 use super::spec::Arity::{AtLeast, Exactly};
 use super::spec::flags::{ITERATES, READONLY};
 use super::spec::{BLANK, CommandFailure, CommandResult, CommandSpec, Flags, Group, ReadCommand, read};
@@ -46,7 +47,7 @@ pub(super) const COMMANDS: &[CommandSpec] = &[
         name: "range",
         arity: AtLeast(3),
         since: "redraft",
-        summary: "Returns the keys of a range in byte order, a page at a time, with or without their values.",
+        summary: "Returns the keys of a range in byte order, a page at a time, alone, with their values, or with what ENTRY says of each.",
         complexity: "O(log(N)+M) with N being the number of keys in the database and M the number of keys examined.",
         handler: read::<Range>(),
         ..ROW
@@ -201,6 +202,8 @@ impl RangeBound {
 enum Shape {
     Keys,
     KeysAndValues,
+    /// Each key with what ENTRY says of it.
+    Entries,
 }
 
 /// A page of an ordered range. The cursor names the last key examined: `k` and its bytes in hexadecimal.
@@ -233,6 +236,7 @@ impl ReadCommand for Range {
             match (option.to_ascii_lowercase().as_slice(), after) {
                 (b"rev", _) => range.direction = Direction::Reverse,
                 (b"withvalues", _) => range.shape = Shape::KeysAndValues,
+                (b"withentries", _) => range.shape = Shape::Entries,
                 (name, [value, after @ ..]) => {
                     rest = after;
                     match name {
@@ -267,9 +271,16 @@ impl ReadCommand for Range {
                 page.keys += 1;
                 page.bytes += key.len() + REPLY_BYTES_PER_KEY;
                 page.items.push(Reply::Bulk(key.clone()));
-                if self.shape == Shape::KeysAndValues {
-                    page.bytes += metadata.value.length();
-                    page.items.push(Reply::Bulk(reader.value(&key, &metadata).map_err(CommandFailure::Engine)?));
+                match self.shape {
+                    Shape::Keys => {}
+                    Shape::KeysAndValues => {
+                        page.bytes += metadata.value.length();
+                        page.items.push(Reply::Bulk(reader.value(&key, &metadata).map_err(CommandFailure::Engine)?));
+                    }
+                    Shape::Entries => {
+                        page.bytes += metadata.value.length();
+                        page.items.push(entry_reply(&key, &metadata, reader)?);
+                    }
                 }
             }
             last_examined = Some(key);

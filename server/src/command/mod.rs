@@ -18,6 +18,7 @@ mod iteration;
 pub mod node_command;
 mod number;
 mod quoting;
+mod revision;
 mod server;
 pub mod spec;
 mod string;

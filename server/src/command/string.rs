@@ -221,18 +221,32 @@ impl Condition {
 
 /// The deadline of a value that replaces another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Lifetime {
+pub(super) enum Lifetime {
     Forever,
     Kept,
     Until(Time),
 }
 
 impl Lifetime {
-    fn deadline(self, lookup: &Lookup<'_>, now: UnixMillis) -> Result<Option<UnixMillis>, CommandError> {
+    pub(super) fn deadline(self, lookup: &Lookup<'_>, now: UnixMillis) -> Result<Option<UnixMillis>, CommandError> {
         match self {
             Lifetime::Forever => Ok(None),
             Lifetime::Kept => Ok(lookup.deadline()),
             Lifetime::Until(time) => time.deadline(now).map(Some),
+        }
+    }
+}
+
+/// KEEPTTL, EX, PX, EXAT or PXAT, or nothing.
+pub(super) fn parse_lifetime(args: &[Bytes], command: &'static str) -> Result<Lifetime, CommandError> {
+    match args {
+        [] => Ok(Lifetime::Forever),
+        [word] if word.eq_ignore_ascii_case(b"keepttl") => Ok(Lifetime::Kept),
+        [word, rest @ ..] => {
+            let mut time = None;
+            let rest = take_time(&word.to_ascii_lowercase(), rest, &mut time)?;
+            let time = time.filter(|_| rest.is_empty()).ok_or(CommandError::Syntax)?;
+            time.parse(command).map(Lifetime::Until)
         }
     }
 }

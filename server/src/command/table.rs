@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::quoting::{quoted, until_zero};
 use super::spec::{CommandSpec, Handler};
-use super::{client, connection, counter, expiry, generic, iteration, server, string};
+use super::{client, connection, counter, expiry, generic, iteration, revision, server, string};
 use crate::error::CommandError;
 
 static FAMILIES: &[&[CommandSpec]] = &[
@@ -16,6 +16,7 @@ static FAMILIES: &[&[CommandSpec]] = &[
     counter::COMMANDS,
     generic::COMMANDS,
     expiry::COMMANDS,
+    revision::COMMANDS,
     iteration::COMMANDS,
     connection::COMMANDS,
     client::COMMANDS,
@@ -160,9 +161,9 @@ mod tests {
 
     #[test]
     fn log_ids_are_never_reassigned() {
-        let names: Vec<_> = (1..=30).map(|id| by_id(id).map_or("", |spec| spec.name)).collect();
+        let names: Vec<_> = (1..=33).map(|id| by_id(id).map_or("", |spec| spec.name)).collect();
         let expected = "set setnx setex psetex getset getdel getex mset msetnx append incr decr incrby decrby incrbyfloat setrange del \
-                        unlink expire pexpire expireat pexpireat persist rename renamenx copy move flushdb flushall swapdb";
+                        unlink expire pexpire expireat pexpireat persist rename renamenx copy move flushdb flushall swapdb setrev delrev batch";
         assert_eq!(names.join(" "), expected);
     }
 
@@ -208,6 +209,7 @@ mod tests {
             ("mset a 1 b 2", "a b"),
             ("del a b c", "a b c"),
             ("rename a b", "a b"),
+            ("batch set a 1 del b x", "a b"),
             ("flushall async", ""),
             ("scan 0", ""),
         ] {
