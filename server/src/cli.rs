@@ -10,7 +10,7 @@ use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_parser};
 
 use crate::cluster::{ClusterCommand, NODES_MAX, StartOptions};
-use crate::config::{Config, ConfigError, flags};
+use crate::config::{Address, Config, ConfigError, flags};
 use crate::console::ConsoleOptions;
 use crate::load::LoadOptions;
 
@@ -38,6 +38,8 @@ pub enum Action {
     Console(Box<ConsoleOptions>),
     /// Show on three nodes what they promise.
     Demo,
+    /// Ask a node's admin listener whether it is ready.
+    Health(Address),
 }
 
 /// Why there is nothing to do. Every text is one line.
@@ -95,6 +97,7 @@ fn action(matches: &ArgMatches) -> Result<Action, CliError> {
         Some(("cli", matches)) => {
             Ok(Action::Console(Box::new(ConsoleOptions::from_arg_matches(matches).expect("clap has checked every value"))))
         }
+        Some(("health", matches)) => Ok(Action::Health(matches.get_one::<Address>("admin").expect("has a default").clone())),
         Some(("status", matches)) => {
             let dir = matches.get_one::<PathBuf>("dir").expect("has a default").clone();
             let is_watched = matches.get_flag("watch");
@@ -147,6 +150,7 @@ pub fn command() -> Command {
         .subcommand(console_command())
         .subcommand(load_command())
         .subcommand(demo_command())
+        .subcommand(health_command())
 }
 
 fn server_command() -> Command {
@@ -260,6 +264,16 @@ fn cluster_command() -> Command {
         .subcommand(Command::new("supervise").hide(true).args(start_args()))
 }
 
+fn health_command() -> Command {
+    let admin = Arg::new("admin")
+        .long("admin")
+        .value_name("HOST:PORT")
+        .value_parser(|text: &str| Address::parse(text).ok_or("not HOST:PORT"))
+        .default_value("127.0.0.1:8379")
+        .help("The node's admin listener");
+    Command::new("health").about("Exit with 0 if a node can serve a linearizable read; for containers and scripts").arg(admin)
+}
+
 fn status_command() -> Command {
     let watch = Arg::new("watch").long("watch").action(ArgAction::SetTrue).help("Show them again every second, until q or Ctrl-C");
     Command::new("status")
@@ -321,7 +335,9 @@ mod tests {
     fn cluster(line: &str) -> ClusterCommand {
         match parsed(line) {
             Ok(Action::Cluster(command)) => command,
-            Ok(Action::Server(_) | Action::Load(_) | Action::Console(_) | Action::Demo) | Err(_) => panic!("{line} is no cluster command"),
+            Ok(Action::Health(_) | Action::Server(_) | Action::Load(_) | Action::Console(_) | Action::Demo) | Err(_) => {
+                panic!("{line} is no cluster command")
+            }
         }
     }
 

@@ -20,7 +20,7 @@ mod source;
 mod table;
 
 pub use address::Address;
-pub use document::{render_docs, render_example};
+pub use document::{allowed_values, render_docs, render_example};
 pub use kind::{Kind, Rejection, Unit, Value, size_text};
 pub use runtime::{RuntimeConfig, RuntimeValues};
 pub use source::{Source, flags};
@@ -198,6 +198,8 @@ pub struct Config {
     pub peer_secret: Option<Secret>,
     /// Voters wanted; odd.
     pub replication_factor: usize,
+    /// How long a voter may be gone before a learner takes its place; `None` is for ever.
+    pub replace_after: Option<Duration>,
     /// Least silence of a leader before an election; at least three heartbeat intervals.
     pub election_timeout: Duration,
     /// Interval of an idle leader's heartbeats.
@@ -295,6 +297,7 @@ impl Config {
             advertise_admin: one("advertise-admin").unwrap_or_else(|| listener("admin-listen")),
             peer_secret: settings.secret("peer-secret"),
             replication_factor: settings.size("replication-factor"),
+            replace_after: settings.seconds("replace-after"),
             election_timeout: settings.milliseconds("election-timeout"),
             heartbeat_interval: settings.milliseconds("heartbeat-interval"),
             clock_skew_max: settings.milliseconds("clock-skew-max"),

@@ -166,6 +166,12 @@ pub enum CommandError {
     /// CONFIG REWRITE.
     #[error("ERR CONFIG REWRITE is not supported: CONFIG SET lasts until the node restarts, the configuration file is yours")]
     ConfigRewrite,
+    /// A command about a connection, sent without one.
+    #[error("ERR {0} is about a connection, and there is none here")]
+    NeedsConnection(String),
+    /// SLOWLOG GET of a negative number other than -1.
+    #[error("ERR count should be greater than or equal to -1")]
+    SlowLogCount,
     /// Any CLUSTER command.
     #[error("ERR This instance has cluster support disabled")]
     ClusterDisabled,
@@ -204,6 +210,12 @@ pub enum RequestError {
     /// The deadline passed, or the node lost track, after the request was sent: it may have been executed, or may yet be.
     #[error("TIMEOUT outcome unknown")]
     Unknown,
+}
+
+impl From<RequestError> for Reply {
+    fn from(error: RequestError) -> Reply {
+        Reply::Error(Cow::Owned(error.to_string()))
+    }
 }
 
 /// Why a client is turned away before its first command. The text is the reply; the connection is closed behind it.

@@ -106,6 +106,8 @@ pub struct ProcessFacts {
     pub system_seconds: f64,
     /// Seconds in the process.
     pub user_seconds: f64,
+    /// Open file descriptors.
+    pub open_files: u64,
 }
 
 /// What changes from call to call, besides counters.
@@ -140,6 +142,7 @@ impl ProcessFacts {
             machine_bytes: kibibytes(&file("/proc/meminfo"), "MemTotal:"),
             system_seconds,
             user_seconds,
+            open_files: fs::read_dir("/proc/self/fd").map_or(0, |files| files.count() as u64),
         }
     }
 }
@@ -407,7 +410,7 @@ pub fn role_name(role: Role) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::MemberStatus;
+    use crate::node::{MemberStatus, PeerState};
 
     fn words(line: &'static str) -> Vec<Bytes> {
         line.split_whitespace().map(|word| Bytes::from_static(word.as_bytes())).collect()
@@ -425,8 +428,17 @@ mod tests {
             databases: vec![(2, 1), (0, 0), (5, 0)],
             process,
         };
-        let member =
-            MemberStatus { node_id: 4, listen: "a:1".into(), peer: "a:2".into(), admin: "a:3".into(), voter: true, match_index: 9 };
+        let member = MemberStatus {
+            node_id: 4,
+            listen: "a:1".into(),
+            peer: "a:2".into(),
+            admin: "a:3".into(),
+            voter: true,
+            match_index: 9,
+            next_index: 0,
+            state: PeerState::Unknown,
+            active: false,
+        };
         let status = NodeStatus {
             cluster_id: "cd".repeat(20),
             node_id: 4,

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use redraft::cli::{self, Action, EXIT_USAGE};
 use redraft::config::{Config, LogLevel};
 use redraft::console::{self, Verdict};
-use redraft::{cluster, load, server};
+use redraft::{cluster, health, load, server};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, fmt, reload};
@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         }
         Ok(Action::Load(options)) => load::run(&options).map(fine).map_err(|error| (error.to_string(), EXIT_USAGE)),
         Ok(Action::Console(options)) => console::run(&options).map(exit_code).map_err(|error| (error.to_string(), EXIT_USAGE)),
+        Ok(Action::Health(admin)) => health::ask(&admin).map(fine).map_err(|text| (text, EXIT_USAGE)),
         Ok(Action::Demo) => {
             start_log(None);
             cluster::demo().map(fine).map_err(|error| (error.to_string(), EXIT_USAGE))

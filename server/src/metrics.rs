@@ -10,6 +10,9 @@ use std::time::Duration;
 
 use crate::command::CommandSpec;
 use crate::command::catalogue::{address, all_named};
+use histogram::{Histogram, Unit};
+
+pub mod histogram;
 
 /// What a metric does over time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +30,10 @@ pub struct MetricSpec {
     pub metric: Metric,
     /// Its name, as in INFO where Redis has it.
     pub name: &'static str,
+    /// Its name for Prometheus, without `redraft_` and `_total`.
+    pub exported: &'static str,
+    /// What tells it from others of that name: label and value.
+    pub label: Option<(&'static str, &'static str)>,
     /// Its kind.
     pub kind: MetricKind,
     /// What is counted.
@@ -80,54 +87,179 @@ pub enum Metric {
     VerifyLastIndex,
     /// Replicas that this node knows to have other data than they should.
     VerifyMismatches,
+    /// Times this node stood for election.
+    Elections,
+    /// Times this node learnt of another leader.
+    LeaderChanges,
+    /// Rounds that confirmed reads.
+    ReadRounds,
+    /// Raft snapshots that another node has taken.
+    SnapshotsSent,
+    /// Raft snapshots that were installed here.
+    SnapshotsReceived,
+    /// Raft snapshots that could not be made or sent.
+    SnapshotsFailed,
+    /// Syncs of the log.
+    LogSyncs,
+    /// Bytes of entries written to the log.
+    LogBytes,
+    /// Free space where the data is.
+    DiskFreeBytes,
 }
 
-const fn counter(metric: Metric, name: &'static str, unit: &'static str, text: &'static str) -> MetricSpec {
-    MetricSpec { metric, name, kind: MetricKind::Counter, unit, text }
+/// The distributions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Distribution {
+    /// Times of runs of reads alone, for each command in them.
+    ReadTime,
+    /// Times of runs with writes, for each command in them.
+    WriteTime,
+    /// Commands in an entry that this node proposed.
+    ProposalCommands,
+    /// Times of a synced batch of the log.
+    LogSyncTime,
+    /// Times of applying what was committed, from one look to the next.
+    ApplyTime,
 }
 
-const fn gauge(metric: Metric, name: &'static str, unit: &'static str, text: &'static str) -> MetricSpec {
-    MetricSpec { metric, name, kind: MetricKind::Gauge, unit, text }
+/// A distribution's row.
+#[derive(Clone, Copy, Debug)]
+pub struct DistributionSpec {
+    /// Which one.
+    pub distribution: Distribution,
+    /// Its name for Prometheus, without `redraft_`.
+    pub exported: &'static str,
+    /// What tells it from others of the same name.
+    pub class: Option<&'static str>,
+    /// What is counted.
+    pub unit: Unit,
+    /// One sentence.
+    pub text: &'static str,
 }
 
-/// All metrics without labels, in the order of `Metric`.
+const fn times(distribution: Distribution, exported: &'static str, class: Option<&'static str>, text: &'static str) -> DistributionSpec {
+    DistributionSpec { distribution, exported, class, unit: Unit::Microseconds, text }
+}
+
+/// How long commands take.
+const COMMAND_DURATION: &str = "Times from when a command was read to its reply, of all commands of a run alike.";
+
+/// All distributions, in the order of `Distribution`.
+pub const DISTRIBUTIONS: &[DistributionSpec] = &[
+    times(Distribution::ReadTime, "command_duration_seconds", Some("read"), COMMAND_DURATION),
+    times(Distribution::WriteTime, "command_duration_seconds", Some("write"), COMMAND_DURATION),
+    DistributionSpec {
+        distribution: Distribution::ProposalCommands,
+        exported: "proposal_commands",
+        class: None,
+        unit: Unit::Things,
+        text: "Commands in an entry that this node proposed.",
+    },
+    times(Distribution::LogSyncTime, "log_sync_duration_seconds", None, "Times of writing a batch to the log and syncing it."),
+    times(Distribution::ApplyTime, "apply_duration_seconds", None, "Times of applying a batch of committed entries."),
+];
+
+const _: () = {
+    let mut index = 0;
+    while index < DISTRIBUTIONS.len() {
+        assert!(DISTRIBUTIONS[index].distribution as usize == index, "DISTRIBUTIONS is in the order of Distribution");
+        index += 1;
+    }
+};
+
+const fn counter(metric: Metric, name: &'static str, exported: &'static str, unit: &'static str, text: &'static str) -> MetricSpec {
+    MetricSpec { metric, name, exported, label: None, kind: MetricKind::Counter, unit, text }
+}
+
+const fn gauge(metric: Metric, name: &'static str, exported: &'static str, unit: &'static str, text: &'static str) -> MetricSpec {
+    MetricSpec { metric, name, exported, label: None, kind: MetricKind::Gauge, unit, text }
+}
+
+const fn snapshots(metric: Metric, name: &'static str, direction: &'static str) -> MetricSpec {
+    let spec = counter(metric, name, "snapshots", "snapshots", "Raft snapshots: sent, received and installed, or failed.");
+    MetricSpec { label: Some(("direction", direction)), ..spec }
+}
+
+/// All metrics, in the order of `Metric`.
 pub const METRICS: &[MetricSpec] = &[
-    counter(Metric::TotalConnectionsReceived, "total_connections_received", "connections", "Connections accepted from clients."),
-    counter(Metric::TotalCommandsProcessed, "total_commands_processed", "commands", "Commands executed for clients."),
-    counter(Metric::TotalNetInputBytes, "total_net_input_bytes", "bytes", "Bytes read from clients."),
-    counter(Metric::TotalNetOutputBytes, "total_net_output_bytes", "bytes", "Bytes written to clients."),
-    counter(Metric::TotalReadsProcessed, "total_reads_processed", "calls", "Reads from the sockets of clients."),
-    counter(Metric::TotalWritesProcessed, "total_writes_processed", "calls", "Writes to the sockets of clients."),
-    counter(Metric::RejectedConnections, "rejected_connections", "connections", "Connections refused because of maxclients."),
+    counter(
+        Metric::TotalConnectionsReceived,
+        "total_connections_received",
+        "connections_accepted",
+        "connections",
+        "Connections accepted from clients.",
+    ),
+    counter(Metric::TotalCommandsProcessed, "total_commands_processed", "commands_processed", "commands", "Commands executed for clients."),
+    counter(Metric::TotalNetInputBytes, "total_net_input_bytes", "net_input_bytes", "bytes", "Bytes read from clients."),
+    counter(Metric::TotalNetOutputBytes, "total_net_output_bytes", "net_output_bytes", "bytes", "Bytes written to clients."),
+    counter(Metric::TotalReadsProcessed, "total_reads_processed", "socket_reads", "calls", "Reads from the sockets of clients."),
+    counter(Metric::TotalWritesProcessed, "total_writes_processed", "socket_writes", "calls", "Writes to the sockets of clients."),
+    counter(
+        Metric::RejectedConnections,
+        "rejected_connections",
+        "connections_rejected",
+        "connections",
+        "Connections refused because of maxclients.",
+    ),
     counter(
         Metric::ClientOutputBufferLimitDisconnections,
         "client_output_buffer_limit_disconnections",
+        "output_limit_disconnections",
         "connections",
         "Clients disconnected because they did not read their replies.",
     ),
-    counter(Metric::ProtocolErrors, "protocol_errors", "connections", "Clients disconnected because they did not speak RESP."),
-    gauge(Metric::ConnectedClients, "connected_clients", "clients", "Clients connected now."),
-    gauge(Metric::BlockedClients, "blocked_clients", "clients", "Clients that wait in WAIT or CLIENT PAUSE now."),
-    counter(Metric::ExpiredKeys, "expired_keys", "keys", "Keys removed because their time was up."),
-    counter(Metric::KeyspaceHits, "keyspace_hits", "keys", "Reads that found their key."),
-    counter(Metric::KeyspaceMisses, "keyspace_misses", "keys", "Reads that did not find their key."),
-    counter(Metric::TotalErrorReplies, "total_error_replies", "replies", "Error replies."),
-    counter(Metric::WriteRuns, "write_runs", "runs", "Runs of commands with at least one write."),
-    counter(Metric::ReadRuns, "read_runs", "runs", "Runs of reads alone."),
+    counter(
+        Metric::ProtocolErrors,
+        "protocol_errors",
+        "protocol_errors",
+        "connections",
+        "Clients disconnected because they did not speak RESP.",
+    ),
+    gauge(Metric::ConnectedClients, "connected_clients", "connected_clients", "clients", "Clients connected now."),
+    gauge(Metric::BlockedClients, "blocked_clients", "blocked_clients", "clients", "Clients that wait in WAIT or CLIENT PAUSE now."),
+    counter(Metric::ExpiredKeys, "expired_keys", "expired_keys", "keys", "Keys removed because their time was up."),
+    counter(Metric::KeyspaceHits, "keyspace_hits", "keyspace_hits", "keys", "Reads that found their key."),
+    counter(Metric::KeyspaceMisses, "keyspace_misses", "keyspace_misses", "keys", "Reads that did not find their key."),
+    counter(Metric::TotalErrorReplies, "total_error_replies", "error_replies_all", "replies", "Error replies."),
+    counter(Metric::WriteRuns, "write_runs", "write_runs", "runs", "Runs of commands with at least one write."),
+    counter(Metric::ReadRuns, "read_runs", "read_runs", "runs", "Runs of reads alone."),
     counter(
         Metric::NotExecutedReplies,
+        "not_executed_replies",
         "not_executed_replies",
         "commands",
         "Commands that the group did not execute, for want of a leader or of room.",
     ),
-    counter(Metric::UnknownOutcomeReplies, "unknown_outcome_replies", "commands", "Commands answered with outcome unknown."),
-    gauge(Metric::VerifyLastIndex, "verify_last_index", "index", "Log index as of which RAFT VERIFY digested this node's data last."),
+    counter(
+        Metric::UnknownOutcomeReplies,
+        "unknown_outcome_replies",
+        "unknown_outcome_replies",
+        "commands",
+        "Commands answered with outcome unknown.",
+    ),
+    gauge(
+        Metric::VerifyLastIndex,
+        "verify_last_index",
+        "verify_last_index",
+        "index",
+        "Log index as of which RAFT VERIFY digested this node's data last.",
+    ),
     counter(
         Metric::VerifyMismatches,
+        "verify_mismatches",
         "verify_mismatches",
         "replicas",
         "Replicas that RAFT VERIFY found to differ, as this node knows by comparing them or by being one.",
     ),
+    counter(Metric::Elections, "elections", "elections", "elections", "Times this node stood for election."),
+    counter(Metric::LeaderChanges, "leader_changes", "leader_changes", "changes", "Times this node learnt of another leader."),
+    counter(Metric::ReadRounds, "read_rounds", "read_rounds", "rounds", "Rounds that confirmed reads, as this node began them."),
+    snapshots(Metric::SnapshotsSent, "snapshots_sent", "sent"),
+    snapshots(Metric::SnapshotsReceived, "snapshots_received", "received"),
+    snapshots(Metric::SnapshotsFailed, "snapshots_failed", "failed"),
+    counter(Metric::LogSyncs, "log_syncs", "log_syncs", "syncs", "Syncs of the log."),
+    counter(Metric::LogBytes, "log_bytes", "log_bytes", "bytes", "Bytes of entries written to the log."),
+    gauge(Metric::DiskFreeBytes, "disk_free_bytes", "disk_free_bytes", "bytes", "Free space where the data is."),
 ];
 
 const _: () = {
@@ -172,6 +304,7 @@ pub struct CommandCounts {
 #[derive(Debug)]
 pub struct Metrics {
     values: Vec<AtomicU64>,
+    distributions: Vec<Histogram>,
     commands: Vec<CommandMetrics>,
     /// Position in `commands` by the address of the row.
     positions: HashMap<usize, usize>,
@@ -191,6 +324,7 @@ impl Metrics {
             .collect();
         Self {
             values: METRICS.iter().map(|_| AtomicU64::new(0)).collect(),
+            distributions: DISTRIBUTIONS.iter().map(|spec| Histogram::new(spec.unit)).collect(),
             positions: commands.iter().enumerate().map(|(position, (address, _))| (*address, position)).collect(),
             commands: commands.into_iter().map(|(_, metrics)| metrics).collect(),
             errors: RwLock::default(),
@@ -210,6 +344,17 @@ impl Metrics {
     /// Sets a gauge.
     pub fn set(&self, metric: Metric, value: u64) {
         self.values[metric as usize].store(value, Ordering::Relaxed);
+    }
+
+    /// A distribution.
+    #[must_use]
+    pub fn distribution(&self, distribution: Distribution) -> &Histogram {
+        &self.distributions[distribution as usize]
+    }
+
+    /// Adds a time that was seen so many times.
+    pub fn took(&self, distribution: Distribution, elapsed: Duration, times: u64) {
+        self.distribution(distribution).add(u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX), times);
     }
 
     /// The value now.
@@ -283,6 +428,7 @@ impl Metrics {
         for spec in METRICS.iter().filter(|spec| spec.kind == MetricKind::Counter) {
             self.values[spec.metric as usize].store(0, Ordering::Relaxed);
         }
+        self.distributions.iter().for_each(Histogram::reset);
         for command in &self.commands {
             for counter in [&command.calls, &command.usec, &command.rejected, &command.failed] {
                 counter.store(0, Ordering::Relaxed);

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use raftlog::engine::{Cf, EngineError, ExportedFile};
-use tokio::net::TcpSocket;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -14,7 +13,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::config::Config;
 use crate::error::RequestError;
 use crate::formation::{self, FormationError, Formed};
-use crate::metrics::Metrics;
+use crate::metrics::{Metric, Metrics};
+use crate::net::admin::AdminServer;
 use crate::net::client::{self, ClientServer};
 use crate::net::peer::{
     AdminAnswer, CallError, Gate, Identity, OutgoingSnapshot, PeerClient, PeerEvent, PeerNetwork, PeerOptions, PeerServer,
@@ -35,6 +35,8 @@ const BLOCKING_THREADS_MAX: usize = 64;
 const PEER_EVENTS_MAX: usize = 4096;
 /// How long a stopping leader waits for its successor.
 const RESIGN_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long the admin listener may take to end.
+const ADMIN_PATIENCE: Duration = Duration::from_secs(4);
 /// How often a node looks whether the table has its present addresses and level.
 const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(2);
 /// How often the free disk space is looked at.
@@ -133,11 +135,12 @@ async fn serve(config: Config) -> Result<(), ServerError> {
     let (data_dir, listen) = (config.data_dir.clone(), config.listen.clone());
     let started = start(config);
     tokio::pin!(stop_signal);
-    let Running { node, clients, stop, _admin_port } = tokio::select! {
+    let Running { node, clients, admin, stop } = tokio::select! {
         running = started => running?,
         () = &mut stop_signal => return Ok(()),
     };
     tracing::info!(%listen, node_id = node.status().node_id, "ready");
+    let admin = tokio::spawn(admin.serve());
     let mut clients = tokio::spawn(clients.serve());
     tokio::select! {
         () = &mut stop_signal => {}
@@ -150,6 +153,10 @@ async fn serve(config: Config) -> Result<(), ServerError> {
     if clients.await.is_err() {
         tracing::warn!("the client listener did not end in order");
     }
+    // Who is still being answered there waits no longer than the data does.
+    if tokio::time::timeout(ADMIN_PATIENCE, admin).await.is_err() {
+        tracing::warn!("the admin listener did not end in time");
+    }
     let data = Arc::clone(node.data());
     let in_data = |source| StorageError::Engine { path: data_dir.join("data"), source };
     tokio::task::spawn_blocking(move || data.sync()).await.map_err(cannot_start)?.map_err(in_data)?;
@@ -161,9 +168,8 @@ async fn serve(config: Config) -> Result<(), ServerError> {
 struct Running {
     node: NodeHandle,
     clients: ClientServer,
+    admin: AdminServer,
     stop: watch::Sender<bool>,
-    /// Nothing is served there yet; the port is kept so that what `cluster status` shows is this node's.
-    _admin_port: TcpSocket,
 }
 
 async fn start(config: Config) -> Result<Running, ServerError> {
@@ -232,12 +238,13 @@ async fn start(config: Config) -> Result<Running, ServerError> {
         started.await.map_err(cannot_start)??
     };
     tokio::spawn(pump(peer_received, events, node.clone(), Arc::clone(&peers)));
-    tokio::spawn(watch_disk(node.clone(), Arc::clone(&config)));
+    tokio::spawn(watch_disk(node.clone(), Arc::clone(&config), Arc::clone(&metrics)));
     tokio::spawn(watch_data(node.clone()));
     let present = Member { node_id: own.node_id, incarnation: own.incarnation, addresses, level: LEVEL };
     tokio::spawn(announce(node.clone(), peers, present));
-    let clients = ClientServer::listen(client_port, config, node.clone(), metrics, stopped)?;
-    Ok(Running { node, clients, stop, _admin_port: admin_port })
+    let clients = ClientServer::listen(client_port, config, node.clone(), metrics, stopped.clone())?;
+    let admin = AdminServer::listen(admin_port, Arc::clone(clients.services()), stopped)?;
+    Ok(Running { node, clients, admin, stop })
 }
 
 /// Finds or founds a cluster for a node without an identity, and stores what it becomes.
@@ -281,8 +288,16 @@ async fn pump(mut received: mpsc::Receiver<PeerEvent>, events: Events, node: Nod
     while let Some(event) = received.recv().await {
         match event {
             PeerEvent::Frame { from, frame, .. } => events.send(Event::Frame(from, frame)).await,
-            PeerEvent::LaneUp { peer, lane } => events.send(Event::LaneUp(peer, lane)).await,
-            PeerEvent::LaneDown { peer, lane: Lane::Append } => events.send(Event::Unreachable(peer)).await,
+            PeerEvent::LaneUp { peer, lane } => {
+                if lane == Lane::Append {
+                    node.set_reachable(peer, true);
+                }
+                events.send(Event::LaneUp(peer, lane)).await;
+            }
+            PeerEvent::LaneDown { peer, lane: Lane::Append } => {
+                node.set_reachable(peer, false);
+                events.send(Event::Unreachable(peer)).await;
+            }
             // The table follows from what the node announces itself.
             PeerEvent::Hello { member, .. } => peers.network.follow(member.node_id, &member.addresses.peer),
             PeerEvent::LaneDown { .. } => {}
@@ -323,7 +338,7 @@ async fn pump(mut received: mpsc::Receiver<PeerEvent>, events: Events, node: Nod
 }
 
 /// Compares the free disk space with `disk-reserve` for ever, and makes the ballast where there is room.
-async fn watch_disk(node: NodeHandle, config: Arc<Config>) {
+async fn watch_disk(node: NodeHandle, config: Arc<Config>, metrics: Arc<Metrics>) {
     let ballast = Ballast::new(&config.data_dir);
     let mut interval = tokio::time::interval(DISK_INTERVAL);
     // So that a failure that lasts is logged once.
@@ -334,12 +349,13 @@ async fn watch_disk(node: NodeHandle, config: Arc<Config>) {
         let looked = tokio::task::spawn_blocking(move || {
             let space = rustix::fs::statvfs(&data_dir)?;
             let free = space.f_bavail.saturating_mul(space.f_frsize);
-            Ok::<_, std::io::Error>((free < reserve, ballast.make(free, reserve)))
+            Ok::<_, std::io::Error>((free, free < reserve, ballast.make(free, reserve)))
         });
         // The process ends when the runtime does.
         let Ok(looked) = looked.await else { return };
         let failure = match looked {
-            Ok((is_full, made)) => {
+            Ok((free, is_full, made)) => {
+                metrics.set(Metric::DiskFreeBytes, free);
                 node.set_disk_full(is_full);
                 made.err().map(|error| format!("cannot make the ballast: {error}"))
             }

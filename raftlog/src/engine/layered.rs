@@ -20,7 +20,7 @@ use bytes::Bytes;
 
 use super::layer::{Layer, Superseded};
 use super::merge::Merged;
-use super::{Cf, Change, Direction, Engine, EngineError, EngineResult, ExportedFile, Items, KeyRange, View, ViewKind, WriteBatch};
+use super::{Cf, Change, Direction, Engine, EngineError, EngineResult, ExportedFile, Figure, Items, KeyRange, View, ViewKind, WriteBatch};
 
 /// The engine.
 pub struct LayeredEngine {
@@ -341,6 +341,19 @@ impl Engine for LayeredEngine {
             return Err(again(error));
         }
         self.shared.base.check()
+    }
+
+    fn figures(&self) -> Vec<Figure> {
+        let state = self.shared.state();
+        let mut figures = self.shared.base.figures();
+        figures.push(Figure {
+            name: "layer_bytes",
+            text: "Memory of recent changes that stand over RocksDB.",
+            labels: Vec::new(),
+            value: state.layers().map(|layer| layer.bytes()).sum::<usize>() as f64,
+            rises: false,
+        });
+        figures
     }
 
     fn export(&self, view: &dyn View, range: &KeyRange, dir: &Path) -> EngineResult<Vec<ExportedFile>> {

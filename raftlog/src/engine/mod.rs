@@ -174,6 +174,21 @@ pub struct ExportedFile {
     pub bytes: u64,
 }
 
+/// A figure that an engine tells of itself, for an operator.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Figure {
+    /// What it is, in Prometheus's way of naming, without a prefix.
+    pub name: &'static str,
+    /// One sentence.
+    pub text: &'static str,
+    /// What tells it from others of the same name: label and value.
+    pub labels: Vec<(&'static str, String)>,
+    /// The value.
+    pub value: f64,
+    /// Whether it only rises.
+    pub rises: bool,
+}
+
 /// An ordered key-value engine. All methods may block on the disk, but for cached views.
 pub trait Engine: Send + Sync {
     /// A view of the current state. Cheap; holding it long keeps obsolete data alive.
@@ -210,6 +225,11 @@ pub trait Engine: Send + Sync {
     /// `Io` or `Corruption`: the engine must not be used further.
     fn check(&self) -> EngineResult<()> {
         Ok(())
+    }
+
+    /// What the engine tells of itself; figures of one name stand together. Takes a lock of its own for a moment.
+    fn figures(&self) -> Vec<Figure> {
+        Vec::new()
     }
 
     /// Writes the keys of `range`, of every column family, as of `view`, into new files below `dir`. A column family without keys there

@@ -4,17 +4,21 @@
 //! that a power cut leaves nor refuses all that it should) and refuses a hole, which could hide acknowledged entries.
 //! `Flush`: there is no WAL, and `sync` flushes all column families together (`atomic_flush`), so that a crash keeps them at one batch.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
 
 use bytes::Bytes;
+use rocksdb::properties::PropName;
 use rocksdb::{
     BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRawIterator,
     DBRecoveryMode, Error, ErrorKind, FlushOptions, IngestExternalFileOptions, LruCacheOptions, Options, ReadOptions, ReadTier, Snapshot,
-    SstFileWriter, WriteOptions,
+    SstFileWriter, WriteOptions, properties,
 };
 
-use super::{Cf, Change, Direction, Engine, EngineError, EngineResult, ExportedFile, Items, KeyRange, View, ViewKind, WriteBatch, files};
+use super::{
+    Cf, Change, Direction, Engine, EngineError, EngineResult, ExportedFile, Figure, Items, KeyRange, View, ViewKind, WriteBatch, files,
+};
 
 /// What the engine is used for, with the sizes that follow from the memory budget.
 #[derive(Clone, Debug)]
@@ -251,6 +255,26 @@ impl Engine for RocksEngine {
         if errors.unwrap_or(0) == 0 { Ok(()) } else { self.write(&WriteBatch::default()) }
     }
 
+    fn figures(&self) -> Vec<Figure> {
+        let mut levels: BTreeMap<i32, (u64, u64)> = BTreeMap::new();
+        for file in self.db.live_files().unwrap_or_default() {
+            let (files, bytes) = levels.entry(file.level).or_insert((0, 0));
+            (*files, *bytes) = (*files + 1, *bytes + file.size as u64);
+        }
+        let level = |level: i32| vec![("level", level.to_string())];
+        let files = levels.iter().map(|(number, (files, _))| gauge("rocksdb_level_files", "Files.", level(*number), *files));
+        let bytes = levels.iter().map(|(number, (_, bytes))| gauge("rocksdb_level_bytes", "Bytes of files.", level(*number), *bytes));
+        let properties = PROPERTIES.iter().map(|(name, text, property, scope)| {
+            let values = self.families().map(|cf| self.db.property_int_value_cf(self.family(cf), *property).ok().flatten().unwrap_or(0));
+            let value = match scope {
+                Scope::Family => values.sum(),
+                Scope::Database => values.max().unwrap_or(0),
+            };
+            gauge(name, text, Vec::new(), value)
+        });
+        files.chain(bytes).chain(properties).collect()
+    }
+
     fn export(&self, view: &dyn View, range: &KeyRange, dir: &Path) -> EngineResult<Vec<ExportedFile>> {
         let mut files = Vec::new();
         let mut options = Options::default();
@@ -307,6 +331,38 @@ impl Engine for RocksEngine {
         }
         self.sync()
     }
+}
+
+/// What a property of RocksDB is about.
+enum Scope {
+    /// A column family; they are added up.
+    Family,
+    /// The database; each column family tells the same.
+    Database,
+}
+
+/// Name, text and RocksDB's property. There are no counters of RocksDB's `Statistics` here: a node that had them crashed within them, once in
+/// some hundred starts, and they cost each read something.
+const PROPERTIES: &[(&str, &str, &PropName, Scope)] = &[
+    ("rocksdb_memtable_bytes", "Memory of memtables.", properties::CUR_SIZE_ALL_MEM_TABLES, Scope::Family),
+    (
+        "rocksdb_pending_compaction_bytes",
+        "Bytes that compactions have to rewrite.",
+        properties::ESTIMATE_PENDING_COMPACTION_BYTES,
+        Scope::Family,
+    ),
+    ("rocksdb_running_compactions", "Compactions under way.", properties::NUM_RUNNING_COMPACTIONS, Scope::Database),
+    (
+        "rocksdb_delayed_write_bytes_per_second",
+        "The rate to which writes are held back; 0 is not at all.",
+        properties::ACTUAL_DELAYED_WRITE_RATE,
+        Scope::Database,
+    ),
+    ("rocksdb_write_stopped", "Whether no writes are taken until a compaction is done.", properties::IS_WRITE_STOPPED, Scope::Database),
+];
+
+fn gauge(name: &'static str, text: &'static str, labels: Vec<(&'static str, String)>, value: u64) -> Figure {
+    Figure { name, text, labels, value: value as f64, rises: false }
 }
 
 /// A state of the database.

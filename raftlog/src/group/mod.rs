@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use raft::eraftpb::{ConfChangeV2, ConfState, Entry, EntryType, Message, MessageType, Snapshot};
-use raft::{Config, RawNode, ReadOnlyOption, SnapshotStatus, StateRole};
+use raft::{Config, Progress, RawNode, ReadOnlyOption, SnapshotStatus, StateRole};
 
 use crate::log::{LogPosition, LogStore, Persist};
 
@@ -538,10 +538,16 @@ impl Group {
     /// What the leader knows of a peer's log: the index known to be on its disk, and whether it answered within the last election timeout.
     #[must_use]
     pub fn progress(&self, peer: u64) -> Option<(u64, bool)> {
+        self.replication(peer).map(|progress| (progress.matched, progress.recent_active))
+    }
+
+    /// All that the leader knows of how a peer is replicated to.
+    #[must_use]
+    pub fn replication(&self, peer: u64) -> Option<&Progress> {
         if !self.is_leader() {
             return None;
         }
-        self.raw.raft.prs().get(peer).map(|progress| (progress.matched, progress.recent_active))
+        self.raw.raft.prs().get(peer)
     }
 
     /// The log.

@@ -207,8 +207,11 @@ fn announce(layout: &Layout, out: &mut dyn Write) -> Result<(), ClusterError> {
         writeln!(out, "  node {node}  {}", layout.listen(node))?;
     }
     let program = this_program();
-    let port = layout.nodes().next().map_or(0, |node| layout.listen(node).port());
-    writeln!(out, "connect with  {program} cli -p {port}   (or redis-cli -p {port})")?;
+    if let Some(first) = layout.nodes().next() {
+        let port = layout.listen(first).port();
+        writeln!(out, "in a browser  http://{}/", layout.admin(first))?;
+        writeln!(out, "connect with  {program} cli -p {port}   (or redis-cli -p {port})")?;
+    }
     for (purpose, command) in [("look at it  ", "status"), ("stop it     ", "stop")] {
         writeln!(out, "{purpose}  {program} cluster {command} --dir {}", shell_word(layout.dir()))?;
     }

@@ -44,6 +44,8 @@ pub enum NodeCommand {
         /// How long to wait for them; `None` is for ever.
         timeout: Option<Duration>,
     },
+    /// SLOWLOG.
+    SlowLog(SlowLogCommand),
     /// READONLY.
     ReadOnly,
     /// READWRITE.
@@ -231,6 +233,17 @@ pub enum ConfigCommand {
     Set(Vec<(Bytes, Bytes)>),
     /// CONFIG RESETSTAT.
     ResetStat,
+}
+
+/// A SLOWLOG subcommand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlowLogCommand {
+    /// SLOWLOG GET, with how many entries at most.
+    Get(usize),
+    /// SLOWLOG LEN.
+    Len,
+    /// SLOWLOG RESET.
+    Reset,
 }
 
 /// A RAFT subcommand.

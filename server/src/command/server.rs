@@ -6,7 +6,7 @@ use bytes::Bytes;
 use resp::Reply;
 
 use super::client::timeout;
-use super::node_command::{CommandFilter, CommandQuery, ConfigCommand, NodeCommand, RaftQuery};
+use super::node_command::{CommandFilter, CommandQuery, ConfigCommand, NodeCommand, RaftQuery, SlowLogCommand};
 use super::number::integer;
 use super::spec::flags::{ADMIN, BLOCKING, FAST, LOADING, NOSCRIPT, READONLY, STALE};
 use super::spec::{Arity, BLANK, CommandResult, CommandSpec, Flags, Group, Handler, Keys};
@@ -83,6 +83,16 @@ pub(super) const COMMANDS: &[CommandSpec] = &[
         summary: "Blocks until the asynchronous replication of all preceding write commands sent by the connection is completed.",
         deviation: "Counts the other nodes that have the connection's last write on disk. A write is on a majority before it is answered.",
         handler: Handler::Node(parse_wait),
+        ..ROW
+    },
+    CommandSpec {
+        name: "slowlog",
+        arity: Arity::AtLeast(2),
+        flags: Flags(0),
+        since: "2.2.12",
+        summary: "A container for slow log commands.",
+        complexity: "",
+        subcommands: SLOWLOG,
         ..ROW
     },
     CommandSpec {
@@ -225,6 +235,42 @@ const CONFIG: &[CommandSpec] = &[
     },
 ];
 
+/// What the subcommands of SLOWLOG have in common.
+const SLOWLOG_ROW: CommandSpec = CommandSpec { arity: Arity::Exactly(2), flags: Flags(ADMIN | LOADING | STALE), since: "2.2.12", ..ROW };
+
+const SLOWLOG: &[CommandSpec] = &[
+    CommandSpec {
+        name: "get",
+        arity: Arity::AtLeast(2),
+        summary: "Returns the slow log's entries.",
+        complexity: "O(N) where N is the number of entries returned",
+        deviation: "Times go from when a command was read to its reply; commands that travelled together are one entry.",
+        handler: Handler::Node(parse_slowlog_get),
+        ..SLOWLOG_ROW
+    },
+    CommandSpec {
+        name: "help",
+        flags: Flags(LOADING | STALE),
+        since: "6.2.0",
+        summary: "Returns helpful text about the different subcommands.",
+        handler: Handler::Node(|_| Ok(NodeCommand::Help(SLOWLOG_HELP))),
+        ..SLOWLOG_ROW
+    },
+    CommandSpec {
+        name: "len",
+        summary: "Returns the number of entries in the slow log.",
+        handler: Handler::Node(|_| Ok(NodeCommand::SlowLog(SlowLogCommand::Len))),
+        ..SLOWLOG_ROW
+    },
+    CommandSpec {
+        name: "reset",
+        summary: "Clears all entries from the slow log.",
+        complexity: "O(N) where N is the number of entries in the slowlog",
+        handler: Handler::Node(|_| Ok(NodeCommand::SlowLog(SlowLogCommand::Reset))),
+        ..SLOWLOG_ROW
+    },
+];
+
 /// What the subcommands of RAFT have in common.
 const RAFT_ROW: CommandSpec = CommandSpec {
     arity: Arity::Exactly(2),
@@ -322,6 +368,21 @@ const CONFIG_HELP: &[&str] = &[
     "    Print this help.",
 ];
 
+const SLOWLOG_HELP: &[&str] = &[
+    "SLOWLOG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+    "GET [<count>]",
+    "    Return top <count> entries from the slowlog (default: 10, -1 mean all).",
+    "    Entries are made of:",
+    "    id, timestamp, time in microseconds, arguments array, client IP and port,",
+    "    client name",
+    "LEN",
+    "    Return the length of the slowlog.",
+    "RESET",
+    "    Reset the slowlog.",
+    "HELP",
+    "    Print this help.",
+];
+
 const RAFT_HELP: &[&str] = &[
     "RAFT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
     "STATUS",
@@ -342,6 +403,21 @@ fn keyspace_counts(_: &[Bytes], reader: &Reader<'_>) -> CommandResult {
     let database = reader.database()?;
     let number = |count: u64| Reply::Integer(i64::try_from(count).unwrap_or(i64::MAX));
     Ok(Reply::Array(vec![number(database.keys), number(database.expires)]))
+}
+
+/// Entries that SLOWLOG GET shows unless told otherwise.
+const SLOWLOG_COUNT: usize = 10;
+
+fn parse_slowlog_get(args: &[Bytes]) -> Result<NodeCommand, CommandError> {
+    let count = match args {
+        [_, _] => SLOWLOG_COUNT,
+        [_, _, count] => match integer(count)? {
+            -1 => usize::MAX,
+            count => usize::try_from(count).map_err(|_| CommandError::SlowLogCount)?,
+        },
+        _ => return Err(CommandError::WrongArity("slowlog|get".into())),
+    };
+    Ok(NodeCommand::SlowLog(SlowLogCommand::Get(count)))
 }
 
 fn parse_wait(args: &[Bytes]) -> Result<NodeCommand, CommandError> {

@@ -58,11 +58,12 @@ fn docs_row(spec: &OptionSpec) -> String {
         Change::AtRunTime => "run time",
         Change::OneStart => "one start",
     };
-    format!("| `{}` | {default} | {} | {changes} | {} |\n", spec.name, values(&spec.kind), spec.text)
+    format!("| `{}` | {default} | {} | {changes} | {} |\n", spec.name, allowed_values(&spec.kind), spec.text)
 }
 
 /// The values of a kind in a few words.
-fn values(kind: &Kind) -> String {
+#[must_use]
+pub fn allowed_values(kind: &Kind) -> String {
     match kind {
         Kind::Number { min, max, unit: Unit::Plain } => format!("{min} to {max}"),
         Kind::Number { min, max, unit: Unit::Milliseconds } => format!("{min} to {max} ms"),

@@ -43,6 +43,10 @@ pub struct RuntimeValues {
     pub client_output_buffer_limit: usize,
     /// Redis's letters, in Redis's order.
     pub notify_keyspace_events: String,
+    /// From when on a command enters the slow log.
+    pub slowlog_log_slower_than: Duration,
+    /// Most entries of the slow log.
+    pub slowlog_max_len: usize,
     /// Least weighty messages in the log.
     pub log_level: LogLevel,
 }
@@ -65,6 +69,8 @@ impl RuntimeValues {
             client_query_buffer_limit: settings.size("client-query-buffer-limit"),
             client_output_buffer_limit: settings.size("client-output-buffer-limit"),
             notify_keyspace_events: settings.text("notify-keyspace-events").to_owned(),
+            slowlog_log_slower_than: Duration::from_micros(settings.number("slowlog-log-slower-than")),
+            slowlog_max_len: settings.size("slowlog-max-len"),
             log_level: LogLevel::from_word(settings.text("log-level")),
         }
     }

@@ -226,6 +226,15 @@ pub const OPTIONS: &[OptionSpec] = &[
                that are removed.",
     },
     OptionSpec {
+        name: "replace-after",
+        section: Section::Replication,
+        kind: seconds(0, 31_536_000),
+        default: "600",
+        change: Change::AtStart,
+        text: "Seconds that a voter may be gone before a learner that has caught up takes its place, so that the replication factor is \
+               restored without anybody; it is a learner itself then, should it come back. 0 is never.",
+    },
+    OptionSpec {
         name: "election-timeout",
         section: Section::Replication,
         kind: milliseconds(100, 60_000),
@@ -395,6 +404,23 @@ pub const OPTIONS: &[OptionSpec] = &[
         default: "",
         change: Change::AtRunTime,
         text: "Accepted and reported as in Redis; events are not published yet.",
+    },
+    OptionSpec {
+        name: "slowlog-log-slower-than",
+        section: Section::Logging,
+        kind: count(0, 1_000_000_000),
+        default: "100000",
+        change: Change::AtRunTime,
+        text: "Microseconds from reading a command to its reply from which on it enters the slow log. In Redis it is execution alone that \
+               counts, here the log and the network are in it.",
+    },
+    OptionSpec {
+        name: "slowlog-max-len",
+        section: Section::Logging,
+        kind: count(0, 10_000),
+        default: "128",
+        change: Change::AtRunTime,
+        text: "Most entries of the slow log, which lives in memory.",
     },
     OptionSpec {
         name: "log-level",

@@ -6,6 +6,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
+use std::time::Instant;
 
 use raft::eraftpb::{ConfState, Entry};
 use raftlog::engine::Engine;
@@ -20,7 +21,7 @@ use super::replies::{Answer, Replies};
 use super::request::RunResult;
 use super::storage::{self, SnapshotFiles};
 use super::verifier::Verifier;
-use crate::metrics::Metric;
+use crate::metrics::{Distribution, Metric};
 
 /// A run and the client who waits for its replies.
 pub(super) type ClientRun = (TrackedRun, oneshot::Sender<RunResult>);
@@ -116,6 +117,7 @@ impl ApplyWorker {
                 drop(whole);
                 self.shared.installs.store(false, Ordering::Relaxed);
                 self.machine.load()?;
+                self.shared.metrics.add(Metric::SnapshotsReceived, 1);
                 self.completions.installed(self.machine.take_applied());
             }
             ApplyTask::FinishInstall(files) => storage::finish_install(self.data.as_ref(), &files)?,
@@ -131,7 +133,9 @@ impl ApplyWorker {
 
     fn apply(&mut self) -> Result<(), Halt> {
         while !self.waiting_for_configuration && !self.entries.is_empty() {
+            let began = Instant::now();
             let reached = self.machine.apply(&mut self.entries)?;
+            self.shared.metrics.took(Distribution::ApplyTime, began.elapsed(), 1);
             self.shared.metrics.add(Metric::ExpiredKeys, self.machine.take_purged_keys());
             self.publish();
             match reached {

@@ -1,5 +1,6 @@
 //! What the network layer sees of the node: runs of commands in, replies out, and the node's state for INFO and RAFT.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
@@ -16,6 +17,7 @@ use super::shell::{Event, Events, Network, wall_ms};
 use crate::command::{Handler, codec, flags};
 use crate::config::Config;
 use crate::error::RequestError;
+use crate::info::role_name;
 use crate::keyspace::{KeyspaceState, ReadContext, ReadError, Reader, UnixMillis};
 use crate::metrics::Metrics;
 
@@ -47,6 +49,41 @@ pub struct MemberStatus {
     pub voter: bool,
     /// What the leader knows to be on the member's disk; on a follower as of its last read round.
     pub match_index: u64,
+    /// What the leader sends it next; 0 elsewhere.
+    pub next_index: u64,
+    /// How the leader sends to it.
+    pub state: PeerState,
+    /// Whether it answered the leader within the last election timeout; elsewhere no.
+    pub active: bool,
+}
+
+/// How a leader sends to a peer, as raft calls it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerState {
+    /// One append at a time, until it is known what the peer has.
+    Probe,
+    /// As fast as it goes.
+    Replicate,
+    /// A snapshot is on its way.
+    Snapshot,
+    /// This node does not lead, or is that peer.
+    Unknown,
+}
+
+impl NodeStatus {
+    /// What a member is, as far as this node knows: of the others, only the leader is known for what it is.
+    #[must_use]
+    pub fn role_of(&self, member: &MemberStatus) -> &'static str {
+        if Some(member.node_id) == self.leader_id {
+            "leader"
+        } else if member.node_id == self.node_id {
+            role_name(self.role)
+        } else if member.voter {
+            "follower"
+        } else {
+            "learner"
+        }
+    }
 }
 
 /// The node's state at one moment.
@@ -93,6 +130,8 @@ pub(super) struct Shared {
     pub(super) serve_from: u64,
     /// Held for reading by everybody who looks at the data, for writing while a snapshot replaces them.
     pub(super) whole: RwLock<()>,
+    /// Peers that a connection for appends leads to.
+    pub(super) reachable: RwLock<BTreeSet<u64>>,
     /// A snapshot waits to replace the data, or does.
     pub(super) installs: AtomicBool,
     /// What lets a sole voter read without a round.
@@ -344,6 +383,22 @@ impl NodeHandle {
         if self.shared.disk_is_full.swap(is_full, Ordering::Relaxed) != is_full {
             tracing::warn!(is_full, "free disk space passed disk-reserve");
         }
+    }
+
+    /// Takes note of whether appends can be sent to a peer.
+    pub fn set_reachable(&self, peer: u64, is_reachable: bool) {
+        let mut reachable = self.shared.reachable.write().expect("no holder of this lock panics");
+        if is_reachable {
+            reachable.insert(peer)
+        } else {
+            reachable.remove(&peer)
+        };
+    }
+
+    /// Whether a member can be reached from here.
+    #[must_use]
+    pub fn is_reachable(&self, node_id: u64) -> bool {
+        self.status().node_id == node_id || self.shared.reachable.read().expect("no holder of this lock panics").contains(&node_id)
     }
 
     /// The engine of the data, to be flushed when the process ends.

@@ -14,6 +14,7 @@ use super::completions::Completions;
 use super::core::{GROUP, raft_frame};
 use super::exit::stop_for;
 use super::shell::{Network, wall_ms};
+use crate::metrics::{Distribution, Metric, Metrics};
 
 /// Batches are closed at this many tasks, so that the first of them does not wait for ever.
 const BATCH_TASKS_MAX: usize = 1024;
@@ -114,12 +115,22 @@ impl LogWriter {
     }
 }
 
+/// Bytes of the entries of these tasks.
+fn entry_bytes(tasks: &[LogTask]) -> u64 {
+    let persists = tasks.iter().filter_map(|task| match task {
+        LogTask::Persist(persist) => Some(persist),
+        LogTask::Truncate(_) => None,
+    });
+    persists.flat_map(|persist| &persist.entries).map(|entry| entry.data.len() as u64).sum()
+}
+
 /// The writer's thread.
 pub(super) struct LogThread {
     pub(super) writer: LogWriter,
     pub(super) tasks: Receiver<LogTask>,
     pub(super) network: Arc<dyn Network>,
     pub(super) completions: Arc<Completions>,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 impl LogThread {
@@ -133,7 +144,13 @@ impl LogThread {
                 Err(RecvTimeoutError::Timeout) => Vec::new(),
                 Err(RecvTimeoutError::Disconnected) => return,
             };
+            let (began, synced) = (Instant::now(), tasks.iter().any(LogTask::must_sync));
             written(self.writer.store(&tasks));
+            if synced {
+                self.metrics.took(Distribution::LogSyncTime, began.elapsed(), 1);
+                self.metrics.add(Metric::LogSyncs, 1);
+                self.metrics.add(Metric::LogBytes, entry_bytes(&tasks));
+            }
             if self.writer.waits() && waiting_since.get_or_insert_with(Instant::now).elapsed() >= WAIT_MAX {
                 written(self.writer.flush());
             }

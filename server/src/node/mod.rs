@@ -21,6 +21,6 @@ pub mod storage;
 mod verifier;
 
 pub use fence::FILE_NAME as FENCE;
-pub use handle::{MemberStatus, NodeHandle, NodeStatus, RaftCommand, Replies, Role};
+pub use handle::{MemberStatus, NodeHandle, NodeStatus, PeerState, RaftCommand, Replies, Role};
 pub use peer_record::{PeerProcess, PeerProcesses, PeerRecord, Starts, Stopping, Unwelcome, judge};
 pub use request::{Consistency, Request, RunResult};

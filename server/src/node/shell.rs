@@ -14,6 +14,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use protobuf::Message as _;
+use raft::ProgressState;
 use raft::eraftpb::{Entry, HardState, Message, MessageType, Snapshot};
 use raftlog::engine::{Engine, EngineError, EngineResult, NO_ROOM, ViewKind};
 use raftlog::group::{Group, GroupConfig};
@@ -30,7 +31,7 @@ use super::core::{
     RequestId, RunId, SnapshotContents, SnapshotId, StateMachine, TrackedRun, read_snapshot_contents,
 };
 use super::exit::{REJOIN, may_pass, stop_for, stop_for_good, stop_process};
-use super::handle::{Alone, MemberStatus, NodeHandle, NodeStatus, Role, Shared};
+use super::handle::{Alone, MemberStatus, NodeHandle, NodeStatus, PeerState, Role, Shared};
 use super::log_writer::{LogTask, LogThread, LogWriter};
 use super::mailbox::{Appetite, Mailbox, Need};
 use super::persist_gate::PersistGate;
@@ -41,7 +42,7 @@ use super::storage::{Identity, SnapshotFiles, Storage};
 use super::verifier::Verifier;
 use crate::config::Config;
 use crate::error::RequestError;
-use crate::metrics::{Metric, Metrics};
+use crate::metrics::{Distribution, Metric, Metrics};
 
 /// How long a sender waits before it tries a full mailbox again.
 const FULL_MAILBOX_PAUSE: Duration = Duration::from_millis(1);
@@ -255,6 +256,7 @@ pub fn start(
         entry_commands_max: u32::try_from(config.max_entry_commands).unwrap_or(u32::MAX),
         log_bytes_max: usize::try_from(config.raft_log_bytes_max).unwrap_or(usize::MAX),
         replication_factor: config.replication_factor,
+        replace_after_ms: config.replace_after.map(milliseconds),
         silence_max_ms: SILENT_ELECTIONS * milliseconds(config.election_timeout),
         clock_skew_max_ms: milliseconds(config.clock_skew_max),
         seed: random,
@@ -269,6 +271,7 @@ pub fn start(
         tasks: log_tasks,
         network: Arc::clone(&network),
         completions: Arc::clone(&completions),
+        metrics: Arc::clone(&metrics),
     };
     let status = status(&core, &identity, &members);
     let replies = Replies::start();
@@ -278,6 +281,7 @@ pub fn start(
         serve_from,
         alone: Alone::default(),
         whole: RwLock::default(),
+        reachable: RwLock::default(),
         installs: AtomicBool::new(false),
         disk_is_full: AtomicBool::new(false),
         network: Arc::clone(&network),
@@ -443,6 +447,10 @@ impl Shell {
         }
         let leader_before = self.shared.status().leader_id;
         let effects = self.core.effects();
+        let counts = self.core.take_counts();
+        let metrics = &self.shared.metrics;
+        metrics.add(Metric::ReadRounds, counts.read_rounds);
+        counts.proposals.iter().for_each(|commands| metrics.distribution(Distribution::ProposalCommands).add(*commands, 1));
         if let Some(error) = self.core.group().log().failure() {
             stop_for(error, &format!("the Raft log cannot be read: {error}"));
         }
@@ -500,12 +508,14 @@ impl Shell {
                 // The lack of something is this snapshot's trouble; anything else was read from the data, or is the disk's.
                 Err(error) if may_pass(&error) || matches!(error, EngineError::WouldBlock) => {
                     tracing::error!(%error, "cannot generate a snapshot");
+                    self.shared.metrics.add(Metric::SnapshotsFailed, 1);
                     self.core.snapshot_sent(id, Err(()));
                 }
                 Err(error) => stop_for(&error, &format!("a snapshot cannot be made: {error}")),
             },
             Event::SnapshotSent(id, sent) => {
                 self.sending.remove(&id);
+                self.shared.metrics.add(if sent { Metric::SnapshotsSent } else { Metric::SnapshotsFailed }, 1);
                 self.core.snapshot_sent(id, if sent { Ok(()) } else { Err(()) });
             }
             Event::Join(cluster_id, member, client) => {
@@ -714,7 +724,7 @@ impl Shell {
             step_back();
             // No installation may pull the data away under the view.
             let _whole = shared.whole.read().expect("no holder of this lock panics");
-            let surroundings = Surrounded { applied: Cell::new(0), shared: &shared };
+            let surroundings = Surrounded { applied: Cell::new((0, None)), shared: &shared };
             let result = generate_snapshot(data.as_ref(), &dir, &surroundings);
             if result.is_err() && dir.exists() {
                 remove_dir(&dir);
@@ -746,9 +756,12 @@ impl Shell {
 /// A node that makes a snapshot.
 struct Surrounded<'a> {
     shared: &'a Shared,
-    /// The index that was applied when it was last asked for.
-    applied: Cell<u64>,
+    /// The index that was applied when it was last asked for, and when that last had changed.
+    applied: Cell<(u64, Option<Instant>)>,
 }
+
+/// How long a node counts as busy after it has applied something.
+const BUSY: Duration = Duration::from_secs(1);
 
 impl Surroundings for Surrounded<'_> {
     fn may_go_on(&self) -> EngineResult<()> {
@@ -761,7 +774,13 @@ impl Surroundings for Surrounded<'_> {
 
     fn is_busy(&self) -> bool {
         let applied = self.shared.alone.applied.load(Ordering::Relaxed);
-        self.applied.replace(applied) != applied
+        let (before, mut at) = self.applied.get();
+        if applied != before {
+            // The first look has nothing to compare with.
+            at = (before != 0).then(Instant::now);
+        }
+        self.applied.set((applied, at));
+        at.is_some_and(|at| at.elapsed() < BUSY)
     }
 }
 
@@ -806,6 +825,15 @@ fn status(core: &Core, identity: &Identity, members: &Members) -> NodeStatus {
         admin: member.addresses.admin.clone(),
         voter: configuration.voters.contains(&member.node_id),
         match_index: core.match_index(member.node_id),
+        next_index: group.replication(member.node_id).map_or(0, |progress| progress.next_idx),
+        state: group.replication(member.node_id).filter(|_| member.node_id != identity.node_id).map_or(PeerState::Unknown, |progress| {
+            match progress.state {
+                ProgressState::Probe => PeerState::Probe,
+                ProgressState::Replicate => PeerState::Replicate,
+                ProgressState::Snapshot => PeerState::Snapshot,
+            }
+        }),
+        active: group.replication(member.node_id).is_some_and(|progress| progress.recent_active),
     };
     NodeStatus {
         cluster_id: identity.cluster_id.clone(),

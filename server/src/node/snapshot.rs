@@ -44,7 +44,9 @@ impl Considerate<'_> {
         self.piece.set((before + bytes, began));
         if before + bytes >= PIECE_BYTES {
             if self.surroundings.is_busy() {
-                std::thread::sleep(PIECE_TIME_MIN.saturating_sub(began.elapsed()));
+                // A long value is several pieces.
+                let pieces = u32::try_from((before + bytes) / PIECE_BYTES).unwrap_or(u32::MAX);
+                std::thread::sleep((PIECE_TIME_MIN * pieces).saturating_sub(began.elapsed()));
             }
             self.piece.set((0, Instant::now()));
         }

@@ -128,6 +128,7 @@ impl Node {
             log_bytes_max: 3000,
             replication_factor: 1,
             clock_skew_max_ms: 500,
+            replace_after_ms: None,
             silence_max_ms: 1000,
             seed: 1,
         };

@@ -299,6 +299,7 @@ impl Machine {
             log_bytes_max: self.sizes.log_bytes_max,
             replication_factor: self.sizes.replication_factor,
             clock_skew_max_ms: self.sizes.clock_skew_max_ms,
+            replace_after_ms: self.sizes.replace_after_ms,
             silence_max_ms: self.sizes.silence_max_ms,
             seed,
         };

@@ -30,6 +30,8 @@ pub struct Sizes {
     pub clock_skew_max_ms: u64,
     /// Silence after which a member counts as dead, in ms.
     pub silence_max_ms: u64,
+    /// How long a voter may be gone before a learner takes its place, in ms.
+    pub replace_after_ms: Option<u64>,
 }
 
 /// How often a fault happens, per second of simulated time; 0 for never.
@@ -151,6 +153,7 @@ impl Plan {
                 replication_factor: *[1, 3, 3, 5, 5].choose(random).expect("not empty"),
                 clock_skew_max_ms: 500,
                 silence_max_ms: 40 * tick_ms,
+                replace_after_ms: [None, Some(100 * tick_ms)][usize::from(random.random_bool(0.3))],
             },
             rates,
             tick_ms,

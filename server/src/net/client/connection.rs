@@ -20,22 +20,16 @@ use tokio::net::TcpStream;
 use tokio::time::sleep_until;
 
 use super::Services;
+use super::answers::{ARGUMENTS_MAX, Sender, Step};
 use super::registry::{Client, Signal};
 use super::run::{Aftermath, Path, Pending, Run, error_reply};
 use super::session::Session;
 use crate::command::node_command::Switch;
-use crate::command::{CommandSpec, Handler, NodeCommand, flags, table};
+use crate::command::{CommandSpec, NodeCommand};
 use crate::config::{ReadonlyReads, RuntimeValues};
-use crate::error::{CommandError, RequestError};
-use crate::keyspace::STRING_BYTES_MAX;
+use crate::error::RequestError;
 use crate::metrics::Metric;
 use crate::node::{Consistency, Replies, Request};
-
-/// Most arguments of a command. Redis takes 2^31; each costs memory beyond its bytes.
-const ARGUMENTS_MAX: usize = 1 << 20;
-
-/// Bytes of the arguments of a command that writes, which is one log entry: the largest value, its key, and more of less size.
-const WRITE_BYTES_MAX: usize = STRING_BYTES_MAX + (1 << 20);
 
 /// Replies that may wait for the client before the next command is executed, in bytes.
 const OUTPUT_PAUSE_BYTES: usize = 1 << 20;
@@ -100,14 +94,6 @@ pub(super) struct Connection {
     ended: bool,
     /// Whether the node shuts down: nothing more is read.
     draining: bool,
-}
-
-/// A request after all checks.
-enum Step {
-    /// A command for the group.
-    Group(&'static CommandSpec),
-    /// A command about the connection or the node.
-    Node(&'static CommandSpec, NodeCommand),
 }
 
 impl Connection {
@@ -194,7 +180,8 @@ impl Connection {
     }
 
     async fn execute(&mut self, args: Vec<Bytes>) -> Result<(), Close> {
-        let step = match self.check(&args) {
+        let sender = if self.session.must_authenticate(self.password()) { Sender::Unknown } else { Sender::Known };
+        let step = match self.services.check(&args, sender) {
             Ok(step) => step,
             Err(_) if http::is_request(&args) => {
                 if self.services.http_logged.is_due() {
@@ -228,42 +215,6 @@ impl Connection {
                 self.execute_here(spec, command).await
             }
         }
-    }
-
-    /// All that can be wrong with a request before it is executed, in Redis's order; the error is the reply.
-    fn check(&self, args: &[Bytes]) -> Result<Step, Reply> {
-        let metrics = &self.services.metrics;
-        let spec = table::resolve(args).inspect_err(|_| {
-            if let Some(spec) = table::lookup(&args[0]) {
-                metrics.rejected(spec);
-            }
-        })?;
-        if self.session.must_authenticate(self.password()) && !spec.flags.contains(flags::NO_AUTH) {
-            metrics.rejected(spec);
-            return Err(CommandError::NotAuthenticated.into());
-        }
-        // Each command by itself: behind the ones that need room may come the deletions that make it.
-        if spec.flags.contains(flags::DENYOOM) && self.services.node.disk_is_full() {
-            metrics.rejected(spec);
-            metrics.add(Metric::NotExecutedReplies, 1);
-            return Err(error_reply(&RequestError::DiskFull));
-        }
-        if spec.is_write() && args.iter().map(Bytes::len).sum::<usize>() > WRITE_BYTES_MAX {
-            metrics.rejected(spec);
-            metrics.add(Metric::NotExecutedReplies, 1);
-            return Err(CommandError::WriteTooLarge.into());
-        }
-        let checked = match spec.handler {
-            Handler::Read { check, .. } | Handler::Write { check, .. } => check(args).map(|()| Step::Group(spec)),
-            Handler::Node(parse) => parse(args).map(|command| Step::Node(spec, command)),
-            Handler::Container => unreachable!("resolve yields the row of a subcommand"),
-        };
-        checked.map_err(|error| {
-            metrics.executed(spec, 1, Duration::ZERO);
-            metrics.failed(spec);
-            metrics.add(Metric::TotalCommandsProcessed, 1);
-            error.into()
-        })
     }
 
     async fn join_run(&mut self, request: Request) -> Result<(), Close> {
@@ -307,7 +258,9 @@ impl Connection {
             }
             Path::Read => return self.finish_reads(requests, waiting).await,
         };
-        Ok(waiting.resolve(result, began.elapsed(), &services.metrics, |reply| self.send(reply)))
+        let took = began.elapsed();
+        services.note_slow(&waiting, took, &self.values, || self.client.named_address());
+        Ok(waiting.resolve(result, took, &services.metrics, |reply| self.send(reply)))
     }
 
     /// Has the node evaluate reads, and answers them piece by piece: large replies are on their way before the next are read.
@@ -317,15 +270,17 @@ impl Connection {
         loop {
             let began = Instant::now();
             let result = self.attend(pin!(services.node.read(requests, self.consistency()))).await?;
+            let took = began.elapsed();
+            services.note_slow(&waiting, took, &self.values, || self.client.named_address());
             let (result, rest) = match result {
                 Ok(Replies { replies, rest }) => (Ok(replies), rest),
                 Err(error) => (Err(error), Vec::new()),
             };
             if rest.is_empty() {
-                return Ok(waiting.resolve(result, began.elapsed(), &services.metrics, |reply| self.send(reply)));
+                return Ok(waiting.resolve(result, took, &services.metrics, |reply| self.send(reply)));
             }
             let part = waiting.split_first(result.as_ref().map_or(0, Vec::len));
-            part.resolve(result, began.elapsed(), &services.metrics, |reply| self.send(reply));
+            part.resolve(result, took, &services.metrics, |reply| self.send(reply));
             requests = rest;
             if self.output.len() > self.output_pause_bytes() {
                 self.wait_for_room().await?;

@@ -6,18 +6,14 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use raftlog::message::{VerifiedMember, VerifyResult};
 use resp::{Protocol, Reply};
 
+use super::answers::{help, integer, pairs, role, time};
 use super::connection::{Close, Connection};
-use crate::command::node_command::{
-    ClientCommand, ClientFilter, ClientSelection, ConfigCommand, Hello, NodeCommand, RaftQuery, ReplyMode, Switch,
-};
-use crate::command::{KEYSPACE_COUNTS, catalogue};
+use crate::command::catalogue;
+use crate::command::node_command::{ClientCommand, ClientFilter, ClientSelection, Hello, NodeCommand, RaftQuery, ReplyMode, Switch};
 use crate::error::{CommandError, RequestError};
-use crate::info::{self, MomentFacts, ProcessFacts, REDIS_VERSION, Section};
-use crate::keyspace::{COLUMN_FAMILIES, DATABASES};
-use crate::node::{Consistency, MemberStatus, NodeStatus, RaftCommand, Request};
+use crate::info::REDIS_VERSION;
 
 impl Connection {
     /// Carries a command out. `None`: nothing is replied.
@@ -44,12 +40,17 @@ impl Connection {
             NodeCommand::Reset => self.reset(),
             NodeCommand::Client(command) => return Ok(self.client_command(command)),
             NodeCommand::Command(query) => catalogue::reply(&query),
-            NodeCommand::Config(command) => self.config(&command),
-            NodeCommand::Info(names) => self.info(&names).await?,
-            NodeCommand::Role => {
-                let offset = integer(self.services.node.status().applied_index);
-                Reply::Array(vec![Reply::text("master"), offset, Reply::Array(vec![])])
+            NodeCommand::Config(command) => {
+                let reply = self.services.configure(&command);
+                // The commands behind this one in the pipeline see what has changed.
+                self.adopt_runtime();
+                reply
             }
+            NodeCommand::Info(names) => {
+                let services = Arc::clone(&self.services);
+                self.attend(pin!(services.info(&names))).await?
+            }
+            NodeCommand::Role => role(&self.services.node.status()),
             NodeCommand::Time => time(SystemTime::now()),
             NodeCommand::Wait { replicas, timeout } => self.wait(replicas, timeout).await?,
             NodeCommand::ReadOnly => {
@@ -60,8 +61,13 @@ impl Connection {
                 self.session.readonly = false;
                 Reply::OK
             }
-            NodeCommand::Raft(query) => self.raft(query).await?,
-            NodeCommand::Help(lines) => Reply::Array(lines.iter().copied().map(Reply::Simple).collect()),
+            NodeCommand::SlowLog(command) => self.services.slow_log_command(command),
+            NodeCommand::Raft(RaftQuery::Verify) => self.verify().await?,
+            NodeCommand::Raft(query) => {
+                let services = Arc::clone(&self.services);
+                self.attend(pin!(services.raft(query))).await?
+            }
+            NodeCommand::Help(lines) => help(lines),
         };
         Ok(Some(reply))
     }
@@ -195,57 +201,6 @@ impl Connection {
         }
     }
 
-    fn config(&mut self, command: &ConfigCommand) -> Reply {
-        let runtime = &self.services.config.runtime;
-        match command {
-            ConfigCommand::Get(patterns) => {
-                let mut found: Vec<(&'static str, String)> = vec![];
-                for (name, value) in patterns.iter().flat_map(|pattern| runtime.get(pattern)) {
-                    if !found.iter().any(|(known, _)| *known == name) {
-                        found.push((name, value));
-                    }
-                }
-                Reply::Map(found.into_iter().map(|(name, value)| (Reply::text(name), Reply::text(value))).collect())
-            }
-            ConfigCommand::Set(options) => match runtime.set(options) {
-                Ok(()) => {
-                    // The commands behind this one in the pipeline see it.
-                    self.adopt_runtime();
-                    Reply::OK
-                }
-                Err(text) => Reply::Error(text.into()),
-            },
-            ConfigCommand::ResetStat => {
-                self.services.metrics.reset();
-                Reply::OK
-            }
-        }
-    }
-
-    async fn info(&mut self, names: &[Bytes]) -> Result<Reply, Close> {
-        let sections = info::sections(names);
-        let services = Arc::clone(&self.services);
-        let databases = if sections.contains(&Section::Keyspace) {
-            let request = |db| Request { spec: &KEYSPACE_COUNTS, args: vec![Bytes::from_static(b"keyspace-counts")], db };
-            // Counts as this node has them: INFO answers without a leader, too.
-            let counts = pin!(services.node.read((0..DATABASES).map(request).collect(), Consistency::Local));
-            self.attend(counts).await?.map_or(vec![], |counts| counts.replies.iter().map(counts_of).collect())
-        } else {
-            vec![]
-        };
-        let (query_bytes_largest, output_bytes_largest) = services.registry.largest_buffers();
-        let moment = MomentFacts {
-            now: SystemTime::now(),
-            blocked_clients: services.registry.blocked(),
-            query_bytes_largest,
-            output_bytes_largest,
-            maxclients: self.values.maxclients,
-            databases,
-            process: ProcessFacts::read(),
-        };
-        Ok(Reply::Text(info::render(&sections, &services.server, &moment, &services.metrics, &services.node.status())))
-    }
-
     async fn wait(&mut self, replicas: u64, timeout: Option<Duration>) -> Result<Reply, Close> {
         let services = Arc::clone(&self.services);
         // A client that has sent all it will may be gone for good, and nothing would ever tell us.
@@ -258,159 +213,14 @@ impl Connection {
         })
     }
 
-    async fn raft(&mut self, query: RaftQuery) -> Result<Reply, Close> {
-        let services = Arc::clone(&self.services);
-        let command = match query {
-            RaftQuery::Status => return Ok(status_reply(&services.node.status())),
-            RaftQuery::Nodes => return Ok(nodes_reply(&services.node.status())),
-            RaftQuery::Verify => return self.verify().await,
-            RaftQuery::Remove(node_id) => RaftCommand::Remove(node_id),
-            RaftQuery::Transfer(node_id) => RaftCommand::Transfer(node_id),
-        };
-        let result = self.attend(pin!(services.node.raft(command))).await?;
-        Ok(result.unwrap_or_else(|error| Reply::Error(error.to_string().into())))
-    }
-
     async fn verify(&mut self) -> Result<Reply, Close> {
         let services = Arc::clone(&self.services);
-        let result = match self.attend_while_here(pin!(services.node.verify())).await? {
-            Some(result) => result,
-            None => Err(RequestError::TryAgain("the node is stopping".into())),
-        };
-        Ok(result.map_or_else(|error| Reply::Error(error.to_string().into()), |result| verify_reply(&result)))
+        let verified = self.attend_while_here(pin!(services.verify())).await?;
+        Ok(verified.unwrap_or_else(|| RequestError::TryAgain("the node is stopping".into()).into()))
     }
-}
-
-/// What RAFT VERIFY answers. `COLUMN_FAMILIES` are named, since only tools of RocksDB number them.
-fn verify_reply(result: &VerifyResult) -> Reply {
-    let is_missing = |member: &VerifiedMember| member.hash.is_empty();
-    let verdict = if result.members.iter().any(|member| member.difference.is_some()) {
-        if result.has_majority { "differs" } else { "undecided" }
-    } else if result.members.iter().any(is_missing) {
-        "incomplete"
-    } else {
-        "equal"
-    };
-    let members = result.members.iter().map(|member| {
-        let state = match &member.difference {
-            Some(_) => "differs",
-            None if is_missing(member) => "missing",
-            None => "equal",
-        };
-        let hash: String = member.hash.iter().map(|byte| format!("{byte:02x}")).collect();
-        let family = member.difference.as_ref().and_then(|difference| COLUMN_FAMILIES.get(usize::try_from(difference.family).ok()?));
-        let key = member.difference.as_ref().and_then(|difference| difference.key.clone());
-        pairs(vec![
-            ("node_id", integer(member.node_id)),
-            ("state", Reply::text(state)),
-            ("hash", if is_missing(member) { Reply::Null } else { Reply::text(hash) }),
-            ("cf", family.map_or(Reply::Null, |family| Reply::text(*family))),
-            ("key", key.map_or(Reply::Null, Reply::Bulk)),
-        ])
-    });
-    pairs(vec![("index", integer(result.index)), ("result", Reply::text(verdict)), ("members", Reply::Array(members.collect()))])
 }
 
 /// A copy of bytes that outlive their request: an argument is a view of the buffer it was read into and would keep that alive.
 fn detached(bytes: &Bytes) -> Bytes {
     Bytes::copy_from_slice(bytes)
-}
-
-fn integer(value: u64) -> Reply {
-    Reply::Integer(i64::try_from(value).unwrap_or(i64::MAX))
-}
-
-fn pairs(entries: Vec<(&str, Reply)>) -> Reply {
-    Reply::Map(entries.into_iter().map(|(name, value)| (Reply::text(name), value)).collect())
-}
-
-/// Seconds, and microseconds within the second.
-fn time(now: SystemTime) -> Reply {
-    let since_epoch = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    Reply::Array(vec![Reply::text(since_epoch.as_secs().to_string()), Reply::text(since_epoch.subsec_micros().to_string())])
-}
-
-/// Keys, and keys with a deadline, of a database.
-fn counts_of(reply: &Reply) -> (u64, u64) {
-    match reply {
-        Reply::Array(counts) => match counts[..] {
-            [Reply::Integer(keys), Reply::Integer(expires)] => (keys.unsigned_abs(), expires.unsigned_abs()),
-            _ => (0, 0),
-        },
-        _ => (0, 0),
-    }
-}
-
-fn status_reply(status: &NodeStatus) -> Reply {
-    pairs(info::raft_fields(status).into_iter().map(|(name, value)| (name, Reply::text(value))).collect())
-}
-
-fn nodes_reply(status: &NodeStatus) -> Reply {
-    Reply::Array(status.members.iter().map(|member| node_reply(member, status)).collect())
-}
-
-fn node_reply(member: &MemberStatus, status: &NodeStatus) -> Reply {
-    // Of the others, only the leader is known for what it is.
-    let role = if Some(member.node_id) == status.leader_id {
-        "leader"
-    } else if member.node_id == status.node_id {
-        info::role_name(status.role)
-    } else if member.voter {
-        "follower"
-    } else {
-        "learner"
-    };
-    pairs(vec![
-        ("node_id", integer(member.node_id)),
-        ("listen", Reply::text(member.listen.as_str())),
-        ("peer", Reply::text(member.peer.as_str())),
-        ("admin", Reply::text(member.admin.as_str())),
-        ("role", Reply::text(role)),
-        ("voter", Reply::Integer(i64::from(member.voter))),
-        ("match_index", integer(member.match_index)),
-    ])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::node::Role;
-
-    #[test]
-    fn time_is_seconds_and_microseconds() {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_micros(1_700_000_000_000_042);
-        assert_eq!(time(now), Reply::Array(vec![Reply::text("1700000000"), Reply::text("42")]));
-    }
-
-    #[test]
-    fn counts_are_read_from_their_reply() {
-        assert_eq!(counts_of(&Reply::Array(vec![Reply::Integer(3), Reply::Integer(1)])), (3, 1));
-        assert_eq!(counts_of(&Reply::Null), (0, 0));
-    }
-
-    #[test]
-    fn roles_of_members_follow_from_the_leader() {
-        let member =
-            |node_id, voter| MemberStatus { node_id, listen: "a:1".into(), peer: "a:2".into(), admin: "a:3".into(), voter, match_index: 0 };
-        let status = NodeStatus {
-            cluster_id: String::new(),
-            node_id: 2,
-            role: Role::Candidate,
-            term: 1,
-            leader_id: Some(1),
-            commit_index: 0,
-            applied_index: 0,
-            last_index: 0,
-            first_index: 0,
-            log_time_ms: 0,
-            members: vec![member(1, true), member(2, true), member(3, true), member(4, false)],
-        };
-        let Reply::Array(nodes) = nodes_reply(&status) else { panic!("nodes are an array") };
-        let role = |node: &Reply| match node {
-            Reply::Map(fields) => fields[4].1.clone(),
-            _ => panic!("a node is a map"),
-        };
-        let roles: Vec<_> = nodes.iter().map(role).collect();
-        assert_eq!(roles, ["leader", "candidate", "follower", "learner"].map(Reply::text));
-    }
 }

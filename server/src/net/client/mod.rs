@@ -4,6 +4,7 @@
 //! can see of each other.
 //! The accept loop never ends because of an error: without descriptors it waits and tries again.
 
+mod answers;
 mod connection;
 mod execute;
 mod registry;
@@ -26,6 +27,9 @@ use crate::error::RefusedClient;
 use crate::info::ServerFacts;
 use crate::metrics::{Metric, Metrics};
 use crate::node::NodeHandle;
+use crate::slow_log::SlowLog;
+pub(crate) use session::same_secret;
+
 use connection::Connection;
 use registry::Registry;
 use run::RunLimits;
@@ -73,6 +77,7 @@ pub(crate) struct Services {
     registry: Registry,
     run_limits: RunLimits,
     server: ServerFacts,
+    slow_log: SlowLog,
     /// When somebody was last turned away by protected mode, and when somebody last spoke HTTP, as far as the log knows.
     refusals_logged: LogInterval,
     http_logged: LogInterval,
@@ -148,10 +153,16 @@ impl ClientServer {
             registry: Registry::new(),
             run_limits,
             server,
+            slow_log: SlowLog::default(),
             refusals_logged: LogInterval::default(),
             http_logged: LogInterval::default(),
         };
         Ok(Self { listener, services: Arc::new(services), shutdown })
+    }
+
+    /// What its connections share, for whoever else answers for the node.
+    pub(crate) fn services(&self) -> &Arc<Services> {
+        &self.services
     }
 
     /// Accepts clients until the shutdown; then answers everything that was read from them, closes them, and returns.
@@ -200,7 +211,7 @@ fn welcome(services: &Arc<Services>, stream: TcpStream) {
         metrics.add(Metric::RejectedConnections, 1);
         return refuse(&stream, RefusedClient::TooMany);
     }
-    if values.protected_mode && values.requirepass.is_none() && !address.ip().to_canonical().is_loopback() {
+    if !services.admits(address) {
         if services.refusals_logged.is_due() {
             tracing::warn!(%address, "refused a client from another machine: protected-mode is on and requirepass is not set");
         }

@@ -105,6 +105,11 @@ impl Client {
         self.view.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Where it connected from, and the name it gave itself.
+    pub fn named_address(&self) -> (String, Bytes) {
+        (self.address.to_string(), self.view().name.clone())
+    }
+
     /// Whether the connection was asked to end.
     pub fn is_killed(&self) -> bool {
         self.killed.load(Ordering::Acquire)

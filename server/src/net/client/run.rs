@@ -5,11 +5,12 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use resp::Reply;
 
 use crate::command::{CommandSpec, Keys, flags};
 use crate::error::RequestError;
-use crate::metrics::{Metric, Metrics};
+use crate::metrics::{Distribution, Metric, Metrics};
 use crate::node::{Request, RunResult};
 
 /// What an argument adds to a request in a log entry, in bytes, besides its own: its length.
@@ -59,6 +60,8 @@ pub struct Run {
 pub struct Pending {
     /// The rows of the requests, with the number of consecutive requests that have them.
     groups: Vec<(&'static CommandSpec, usize)>,
+    /// The arguments of the first request.
+    first: Vec<Bytes>,
     answered: Vec<(usize, Reply)>,
 }
 
@@ -109,11 +112,18 @@ impl Run {
                 Some(_) | None => groups.push((request.spec, 1)),
             }
         }
-        (run.requests, path, Pending { groups, answered: run.answered })
+        let first = run.requests.first().map_or_else(Vec::new, |request| request.args.clone());
+        (run.requests, path, Pending { groups, first, answered: run.answered })
     }
 }
 
 impl Pending {
+    /// The arguments of the first request; none if there is no request.
+    #[must_use]
+    pub fn first(&self) -> &[Bytes] {
+        &self.first
+    }
+
     /// Takes off what belongs to the first `count` requests, with the known replies before the last of them.
     fn take_groups(&mut self, count: usize) -> Vec<(&'static CommandSpec, usize)> {
         let (mut taken, mut left) = (Vec::new(), count);
@@ -142,7 +152,7 @@ impl Pending {
         for (at, _) in &mut self.answered {
             *at -= count + moved;
         }
-        Pending { groups, answered }
+        Pending { groups, first: self.first.clone(), answered }
     }
 
     /// Gives every command its reply, in order, counts them, and says what becomes of the commands behind.
@@ -165,6 +175,8 @@ impl Pending {
             metrics.executed(spec, *count as u64, share.saturating_mul(u32::try_from(*count).unwrap_or(u32::MAX)));
         }
         metrics.add(Metric::TotalCommandsProcessed, asked as u64);
+        let writes = self.groups.iter().any(|(spec, _)| spec.is_write());
+        metrics.took(if writes { Distribution::WriteTime } else { Distribution::ReadTime }, elapsed, asked as u64);
         let rows = self.groups.iter().flat_map(|(spec, count)| std::iter::repeat_n(*spec, *count));
         let aftermath = match result {
             Ok(replies) => {

@@ -62,7 +62,7 @@ impl Session {
             None if credentials.user.is_none() => return Err(CommandError::NoPasswordConfigured),
             // Without a password, the default user has any.
             None if known => {}
-            Some(password) if known && same(password.as_bytes(), &credentials.password.0) => {}
+            Some(password) if known && same_secret(password.as_bytes(), &credentials.password.0) => {}
             Some(_) | None => return Err(CommandError::WrongPassword),
         }
         self.authenticated = true;
@@ -83,7 +83,7 @@ impl Session {
 }
 
 /// Whether two secrets are equal, in a time that tells nothing about where they differ, nor about the length of the first.
-fn same(expected: &[u8], given: &[u8]) -> bool {
+pub fn same_secret(expected: &[u8], given: &[u8]) -> bool {
     let tag = |secret: &[u8]| {
         let mut mac = Hmac::<Sha256>::new_from_slice(b"redraft requirepass").expect("HMAC takes keys of any length");
         mac.update(secret);

@@ -53,6 +53,15 @@ use crate::error::RequestError;
 /// The highest feature level this binary supports, and the one a new cluster starts with.
 pub const LEVEL: u32 = 1;
 
+/// What happened in the core, for the metrics.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CoreCounts {
+    /// The commands of each entry that was proposed.
+    pub proposals: Vec<u64>,
+    /// Rounds that were begun to confirm reads.
+    pub read_rounds: u64,
+}
+
 /// What the core has to know about its node.
 #[derive(Clone, Copy, Debug)]
 pub struct CoreConfig {
@@ -70,6 +79,8 @@ pub struct CoreConfig {
     pub replication_factor: usize,
     /// How far a leader's wall clock may be from the median of its peers, in ms.
     pub clock_skew_max_ms: u64,
+    /// How long a voter may be gone before a learner takes its place, in ms, from when it counts as dead; `None` is for ever.
+    pub replace_after_ms: Option<u64>,
     /// How long a member may be silent before it counts as dead, in ms: some election timeouts.
     pub silence_max_ms: u64,
     /// Seed of the entries' seeds.
@@ -206,6 +217,7 @@ pub struct Core {
     chores_at_ms: u64,
     /// When runs were proposed last.
     proposed_at_ms: u64,
+    counts: CoreCounts,
 }
 
 impl Core {
@@ -247,6 +259,7 @@ impl Core {
             received: None,
             chores_at_ms: 0,
             proposed_at_ms: 0,
+            counts: CoreCounts::default(),
         };
         // A sole voter has nobody to wait for.
         if core.group.is_sole_voter() {
@@ -586,11 +599,13 @@ impl Core {
     fn propose_runs(&mut self) {
         while !self.inbox.is_empty() && self.may_propose() {
             let mut runs = self.inbox.next_entry(self.config.entry_bytes_max, self.config.entry_commands_max);
+            let commands = runs.iter().map(|run| u64::from(run.commands)).sum();
             let envelope = self.envelope(EntryKind::Commands, std::mem::take(&mut runs), Bytes::new());
             if self.group.propose(vec![envelope.encode_to_bytes()]).is_err() {
                 self.inbox.put_back(envelope.runs);
                 return;
             }
+            self.counts.proposals.push(commands);
             self.proposed_at_ms = self.now.mono_ms;
         }
     }
@@ -706,6 +721,11 @@ impl Core {
             Some((index, _)) => index,
             None => self.leader_matches.iter().find(|known| known.node_id == node_id).map_or(0, |known| known.index),
         }
+    }
+
+    /// What has happened since the last time it was asked.
+    pub fn take_counts(&mut self) -> CoreCounts {
+        std::mem::take(&mut self.counts)
     }
 
     /// Whether there is use for more runs now. A leader whose disk is busy would only let them wait.

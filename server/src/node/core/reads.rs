@@ -223,6 +223,7 @@ impl Core {
         if here {
             let question = [self.config.boot.to_be_bytes(), round.to_be_bytes()].concat();
             if self.group.read_index(question.clone()) {
+                self.counts.read_rounds += 1;
                 return Some(question);
             }
             self.reads.cancel_round();

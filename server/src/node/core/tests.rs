@@ -101,6 +101,7 @@ fn core_config(node_id: u64, boot: u64, seed: u64) -> CoreConfig {
         log_bytes_max: 3000,
         replication_factor: 3,
         clock_skew_max_ms: 500,
+        replace_after_ms: None,
         silence_max_ms: 1000,
         seed,
     }

@@ -1,0 +1,123 @@
+//! Errors of the HTTP interface: a status, a code that programs rely on, a line for people, and whether something may have been executed.
+
+use axum::Json;
+use axum::extract::rejection::BytesRejection;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::error::RequestError;
+
+/// Whether the request may have had an effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Executed {
+    /// It had none.
+    No,
+    /// It may have had one, or may have one yet.
+    Unknown,
+}
+
+/// The body of an error.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ErrorBody {
+    error: ErrorFields,
+}
+
+#[derive(Clone, Debug, Serialize, ToSchema)]
+struct ErrorFields {
+    /// What programs look at; stable.
+    code: &'static str,
+    /// What people read.
+    message: String,
+    executed: Executed,
+}
+
+/// An answer that is an error.
+#[derive(Clone, Debug)]
+pub struct ApiError {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+    executed: Executed,
+}
+
+impl ApiError {
+    pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into(), executed: Executed::No }
+    }
+
+    pub(super) fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
+    }
+
+    pub(super) fn bad_json(message: impl std::fmt::Display) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_json", message.to_string())
+    }
+
+    /// What people read.
+    pub(super) fn message(&self) -> &str {
+        &self.message
+    }
+
+    pub(super) fn no_such_key() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", "there is no such key")
+    }
+
+    pub(super) fn precondition_failed() -> Self {
+        Self::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", "the key does not have that revision")
+    }
+
+    /// A body that was not taken.
+    pub(super) fn of_body(rejection: &BytesRejection) -> Self {
+        match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "the body is too large"),
+            _ => Self::bad_request(rejection.body_text()),
+        }
+    }
+
+    /// An error reply of a command: the caller's fault.
+    pub(super) fn of_reply(text: &str) -> Self {
+        let message = text.split_once(' ').map_or(text, |(_, message)| message);
+        match text.split(' ').next() {
+            Some("WRONGTYPE") => Self::new(StatusCode::CONFLICT, "wrong_type", message),
+            Some("OOM") => Self::from(RequestError::DiskFull),
+            _ if text.contains("exceed") || text.contains("too long") => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message),
+            _ => Self::bad_request(message),
+        }
+    }
+
+    /// A reply that the command never gives.
+    pub(super) fn unexpected() -> Self {
+        Self { executed: Executed::Unknown, ..Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "an unexpected reply") }
+    }
+}
+
+impl From<RequestError> for ApiError {
+    fn from(error: RequestError) -> Self {
+        let text = error.to_string();
+        let (status, code, executed) = match error {
+            RequestError::NoLeader => (StatusCode::SERVICE_UNAVAILABLE, "no_leader", Executed::No),
+            RequestError::TryAgain(_) => (StatusCode::SERVICE_UNAVAILABLE, "overloaded", Executed::No),
+            RequestError::Refused(_) => (StatusCode::BAD_REQUEST, "bad_request", Executed::No),
+            RequestError::Loading => (StatusCode::SERVICE_UNAVAILABLE, "loading", Executed::No),
+            RequestError::DiskFull => (StatusCode::INSUFFICIENT_STORAGE, "disk_full", Executed::No),
+            RequestError::Unknown => (StatusCode::GATEWAY_TIMEOUT, "timeout_unknown", Executed::Unknown),
+        };
+        // The first word is Redis's code.
+        let message = text.split_once(' ').map_or(text.as_str(), |(_, message)| message).to_owned();
+        Self { status, code, message, executed }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let Self { status, code, message, executed } = self;
+        let body = Json(ErrorBody { error: ErrorFields { code, message, executed } });
+        if status == StatusCode::UNAUTHORIZED {
+            return (status, [(header::WWW_AUTHENTICATE, "Basic realm=\"redraft\"")], body).into_response();
+        }
+        (status, body).into_response()
+    }
+}

@@ -1,0 +1,556 @@
+//! Keys over HTTP: put, get, delete, a batch, and ordered pages.
+//! Each request is one run of commands for the group, so it is as durable, linearizable and bounded as the same over RESP, on any node. A
+//! key's ETag is its revision.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{OriginalUri, Query, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use percent_encoding::percent_decode_str;
+use resp::Reply;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
+use utoipa::{IntoParams, ToSchema};
+
+use super::Admin;
+use super::error::{ApiError, ErrorBody};
+use super::json::{stored, text_of};
+use crate::keyspace::DATABASES;
+
+/// Keys of a page, and the most of them.
+const PAGE_KEYS: usize = 100;
+const PAGE_KEYS_MAX: usize = 10_000;
+/// The header of a raw value that says how many seconds it has left.
+const TTL_HEADER: &str = "redraft-ttl";
+/// The longest time to live that is taken, in seconds: far beyond any use, and far from the end of 64 bits of milliseconds.
+const TTL_SECONDS_MAX: f64 = 1e12;
+
+/// Which database, and how a raw value is to be stored or shown.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct KeyQuery {
+    /// The database, 0 to 15.
+    #[serde(default)]
+    #[param(maximum = 15)]
+    db: u8,
+    /// Seconds to live, of a raw body.
+    ttl: Option<f64>,
+    /// `json`: a value that is JSON is part of the answer as such.
+    #[serde(rename = "as")]
+    form: Option<Form>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum Form {
+    Json,
+}
+
+/// The body of a put.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Put {
+    /// A string, stored as its bytes, or any other JSON, stored as its compact text.
+    #[schema(value_type = Value)]
+    value: Box<RawValue>,
+    /// Seconds to live.
+    #[schema(exclusive_minimum = 0.0)]
+    ttl: Option<f64>,
+}
+
+/// A key was written.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Written {
+    #[serde(flatten)]
+    key: Key,
+    /// The revision it has now.
+    revision: i64,
+}
+
+/// A key was deleted, or there was none.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Deleted {
+    #[serde(flatten)]
+    key: Key,
+    deleted: bool,
+}
+
+/// A key's name.
+#[derive(Debug, Serialize, ToSchema)]
+struct Key {
+    /// The key, in base64 if it is not UTF-8.
+    key: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_encoding: Option<&'static str>,
+}
+
+/// All that is known of a key.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Entry {
+    #[serde(flatten)]
+    key: Key,
+    /// The type, as TYPE names it.
+    #[serde(rename = "type")]
+    key_type: String,
+    /// The value, in base64 if it is not UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    encoding: Option<&'static str>,
+    /// Bytes of the value.
+    size: i64,
+    /// Seconds left; null is for ever.
+    ttl: Option<f64>,
+    revision: i64,
+}
+
+/// The body of a batch.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct BatchBody {
+    /// Keys with their values, as in a put.
+    #[schema(value_type = std::collections::BTreeMap<String, Value>)]
+    put: std::collections::BTreeMap<String, Box<RawValue>>,
+    /// Keys.
+    delete: Vec<String>,
+}
+
+/// What a batch has done.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct BatchDone {
+    /// Keys that were set.
+    put: i64,
+    /// Keys that were there and are not any more.
+    deleted: i64,
+}
+
+/// Which part of the keys, in byte order.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+pub struct PageQuery {
+    /// The database, 0 to 15.
+    #[param(maximum = 15)]
+    db: u8,
+    /// The first key.
+    start: Option<String>,
+    /// The key before which it ends.
+    end: Option<String>,
+    /// What all keys begin with.
+    prefix: Option<String>,
+    /// Keys of this page, 1 to 10,000; 100 unless told otherwise.
+    #[param(minimum = 1, maximum = 10000)]
+    limit: Option<usize>,
+    /// Where the page before ended.
+    cursor: Option<String>,
+    /// From the last key to the first.
+    reverse: bool,
+    /// Whether values are shown; they are unless told otherwise.
+    values: Option<bool>,
+}
+
+/// A page.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Page {
+    items: Vec<Entry>,
+    /// Where the next page begins; null at the end.
+    cursor: Option<String>,
+}
+
+impl Key {
+    fn of(bytes: &[u8]) -> Self {
+        let (key, is_base64) = text_of(bytes);
+        Self { key, key_encoding: is_base64.then_some("base64") }
+    }
+}
+
+/// What a condition of the request's headers asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Condition {
+    None,
+    Exists,
+    Missing,
+    Revision(u64),
+}
+
+impl Condition {
+    fn of(headers: &HeaderMap) -> Result<Self, ApiError> {
+        let tag = |name| headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap_or("").trim().to_owned());
+        match (tag(header::IF_MATCH).as_deref(), tag(header::IF_NONE_MATCH).as_deref()) {
+            (None, None) => Ok(Self::None),
+            (Some("*"), None) => Ok(Self::Exists),
+            (None, Some("*")) => Ok(Self::Missing),
+            (Some(tag), None) => {
+                let revision = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).and_then(|tag| tag.parse().ok());
+                let revision = revision.filter(|revision: &u64| *revision > 0 && *revision < 1 << 53);
+                revision.map(Self::Revision).ok_or_else(|| ApiError::bad_request("If-Match is no revision in quotes"))
+            }
+            (None, Some(_)) => Err(ApiError::bad_request("If-None-Match can only be *")),
+            (Some(_), Some(_)) => Err(ApiError::bad_request("If-Match and If-None-Match exclude each other")),
+        }
+    }
+}
+
+/// The key in the path, which may be any bytes.
+fn key_of(uri: &OriginalUri) -> Result<Bytes, ApiError> {
+    let encoded = uri.path().strip_prefix("/kv/").unwrap_or("");
+    let key = Bytes::from(percent_decode_str(encoded).collect::<Vec<u8>>());
+    if key.is_empty() { Err(ApiError::bad_request("the key is empty")) } else { Ok(key) }
+}
+
+fn database(db: u8) -> Result<u8, ApiError> {
+    if db < DATABASES { Ok(db) } else { Err(ApiError::bad_request("there is no such database")) }
+}
+
+/// A time to live in the form of SET.
+fn lifetime(ttl: Option<f64>) -> Result<Vec<Bytes>, ApiError> {
+    let Some(seconds) = ttl else { return Ok(Vec::new()) };
+    if !(seconds > 0.0 && seconds <= TTL_SECONDS_MAX) {
+        return Err(ApiError::bad_request("ttl must be a positive number of seconds"));
+    }
+    let milliseconds = (seconds * 1000.0).ceil() as u64;
+    Ok(vec![Bytes::from_static(b"PX"), Bytes::from(milliseconds.to_string())])
+}
+
+fn etag(revision: i64) -> (header::HeaderName, HeaderValue) {
+    let value = HeaderValue::from_str(&format!("\"{revision}\"")).expect("digits and quotes are a header");
+    (header::ETAG, value)
+}
+
+fn words(words: &[&str]) -> Vec<Bytes> {
+    words.iter().map(|word| Bytes::copy_from_slice(word.as_bytes())).collect()
+}
+
+/// Sets a key.
+#[utoipa::path(put, path = "/kv/{key}", params(("key" = String, Path, description = "The key, percent-encoded"), KeyQuery,
+    ("If-Match" = Option<String>, Header, description = "The revision that the key must have, in quotes, or * for any"),
+    ("If-None-Match" = Option<String>, Header, description = "* if the key must not exist")),
+    request_body(content((Put = "application/json"), (Vec<u8> = "application/octet-stream"))),
+    responses((status = 200, body = Written), (status = 201, description = "Under If-None-Match: the key was created", body = Written),
+        (status = 400, body = ErrorBody), (status = 412, description = "The key does not have that revision", body = ErrorBody),
+        (status = 413, body = ErrorBody), (status = 415, body = ErrorBody), (status = 503, body = ErrorBody),
+        (status = 504, description = "Nobody knows whether it was set", body = ErrorBody)))]
+pub(super) async fn put(
+    State(admin): State<Arc<Admin>>,
+    uri: OriginalUri,
+    query: Result<Query<KeyQuery>, axum::extract::rejection::QueryRejection>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, ApiError> {
+    let body = body.map_err(|rejection| ApiError::of_body(&rejection))?;
+    let Query(query) = query.map_err(|error| ApiError::bad_request(error.body_text()))?;
+    let (key, db, condition) = (key_of(&uri)?, database(query.db)?, Condition::of(&headers)?);
+    let (value, ttl) = match media_type(&headers) {
+        // The last is what curl says of any body that it is given. A page of another site, which could say so too, does not come here.
+        Some("application/json" | "application/x-www-form-urlencoded") | None => {
+            if query.ttl.is_some() {
+                return Err(ApiError::bad_request("with a body in JSON, ttl stands in it"));
+            }
+            let put: Put = serde_json::from_slice(&body).map_err(ApiError::bad_json)?;
+            (stored(&put.value)?, put.ttl)
+        }
+        Some("application/octet-stream") => (body, query.ttl),
+        Some(_) => {
+            let message = "the body must be application/json or application/octet-stream";
+            return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message));
+        }
+    };
+    let mut set = match condition {
+        Condition::Missing => [words(&["SETREV"]), vec![key.clone()], words(&["0"]), vec![value]].concat(),
+        Condition::Revision(revision) => [words(&["SETREV"]), vec![key.clone(), Bytes::from(revision.to_string()), value]].concat(),
+        Condition::None => [words(&["SET"]), vec![key.clone(), value]].concat(),
+        Condition::Exists => [words(&["SET"]), vec![key.clone(), value], words(&["XX"])].concat(),
+    };
+    set.extend(lifetime(ttl)?);
+    let replies = admin.run(db, vec![set, [words(&["REVISION"]), vec![key.clone()]].concat()]).await?;
+    let revision = match &replies[..] {
+        [Reply::Null, _] => return Err(ApiError::precondition_failed()),
+        [_, Reply::Integer(revision)] => *revision,
+        _ => return Err(ApiError::unexpected()),
+    };
+    let status = if condition == Condition::Missing { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, [etag(revision)], Json(Written { key: Key::of(&key), revision })).into_response())
+}
+
+/// The content type without its parameters.
+fn media_type(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
+    Some(value.split(';').next().unwrap_or(value).trim())
+}
+
+/// Returns a key.
+#[utoipa::path(get, path = "/kv/{key}", params(("key" = String, Path, description = "The key, percent-encoded"), KeyQuery),
+    responses((status = 200, content((Entry = "application/json"), (Vec<u8> = "application/octet-stream"))),
+        (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody), (status = 503, body = ErrorBody)))]
+pub(super) async fn get(
+    State(admin): State<Arc<Admin>>,
+    uri: OriginalUri,
+    query: Result<Query<KeyQuery>, axum::extract::rejection::QueryRejection>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let Query(query) = query.map_err(|error| ApiError::bad_request(error.body_text()))?;
+    let (key, db) = (key_of(&uri)?, database(query.db)?);
+    let reply = admin.run(db, vec![[words(&["ENTRY"]), vec![key.clone()]].concat()]).await?.remove(0);
+    if reply == Reply::Null {
+        return Err(ApiError::no_such_key());
+    }
+    let found = Found::of(&reply).ok_or_else(ApiError::unexpected)?;
+    let tag = etag(found.revision);
+    if headers.get(header::ACCEPT).is_some_and(|accept| accept.as_bytes().starts_with(b"application/octet-stream")) {
+        let mut answer =
+            ([tag, (header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))], found.value.clone()).into_response();
+        if let Some(seconds) = found.ttl() {
+            let value = HeaderValue::from_str(&seconds.to_string()).expect("a number is a header");
+            answer.headers_mut().insert(TTL_HEADER, value);
+        }
+        return Ok(answer);
+    }
+    let mut entry = found.entry(&key, Values::Shown);
+    if query.form == Some(Form::Json)
+        && let Ok(value) = serde_json::from_slice::<Box<RawValue>>(&found.value)
+    {
+        // As it is written: numbers keep their digits.
+        let text = serde_json::to_string(&EntryWith { entry: Entry { value: None, encoding: None, ..entry }, value })
+            .map_err(|_| ApiError::unexpected())?;
+        return Ok(([tag, (header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], text).into_response());
+    }
+    entry.key_type.shrink_to_fit();
+    Ok(([tag], Json(entry)).into_response())
+}
+
+/// An entry whose value is JSON.
+#[derive(Serialize)]
+struct EntryWith {
+    #[serde(flatten)]
+    entry: Entry,
+    value: Box<RawValue>,
+}
+
+/// Deletes a key.
+#[utoipa::path(delete, path = "/kv/{key}", params(("key" = String, Path, description = "The key, percent-encoded"), KeyQuery,
+    ("If-Match" = Option<String>, Header, description = "The revision that the key must have, in quotes, or * for any")),
+    responses((status = 200, body = Deleted), (status = 400, body = ErrorBody),
+        (status = 412, description = "The key does not have that revision", body = ErrorBody), (status = 503, body = ErrorBody),
+        (status = 504, description = "Nobody knows whether it was deleted", body = ErrorBody)))]
+pub(super) async fn delete(
+    State(admin): State<Arc<Admin>>,
+    uri: OriginalUri,
+    query: Result<Query<KeyQuery>, axum::extract::rejection::QueryRejection>,
+    headers: HeaderMap,
+) -> Result<Json<Deleted>, ApiError> {
+    let Query(query) = query.map_err(|error| ApiError::bad_request(error.body_text()))?;
+    let (key, db, condition) = (key_of(&uri)?, database(query.db)?, Condition::of(&headers)?);
+    let command = match condition {
+        Condition::None | Condition::Exists => [words(&["DEL"]), vec![key.clone()]].concat(),
+        Condition::Revision(revision) => [words(&["DELREV"]), vec![key.clone(), Bytes::from(revision.to_string())]].concat(),
+        Condition::Missing => return Err(ApiError::bad_request("If-None-Match makes no sense for a deletion")),
+    };
+    match (admin.run(db, vec![command]).await?.remove(0), condition) {
+        (Reply::Integer(0), Condition::Revision(_) | Condition::Exists) => Err(ApiError::precondition_failed()),
+        (Reply::Integer(count), _) => Ok(Json(Deleted { key: Key::of(&key), deleted: count > 0 })),
+        _ => Err(ApiError::unexpected()),
+    }
+}
+
+/// Sets and deletes keys, all together or none.
+#[utoipa::path(post, path = "/kv/batch", params(KeyQuery), request_body = BatchBody,
+    responses((status = 200, body = BatchDone), (status = 400, body = ErrorBody), (status = 413, body = ErrorBody),
+        (status = 503, body = ErrorBody), (status = 504, description = "Nobody knows whether it was executed", body = ErrorBody)))]
+pub(super) async fn batch(
+    State(admin): State<Arc<Admin>>,
+    query: Result<Query<KeyQuery>, axum::extract::rejection::QueryRejection>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<BatchDone>, ApiError> {
+    let body = body.map_err(|rejection| ApiError::of_body(&rejection))?;
+    if Condition::of(&headers)? != Condition::None {
+        return Err(ApiError::bad_request("a batch has no condition"));
+    }
+    let Query(query) = query.map_err(|error| ApiError::bad_request(error.body_text()))?;
+    let db = database(query.db)?;
+    let BatchBody { put, delete } = serde_json::from_slice(&body).map_err(ApiError::bad_json)?;
+    if put.is_empty() && delete.is_empty() {
+        return Ok(Json(BatchDone { put: 0, deleted: 0 }));
+    }
+    // Deletions alone are executed also when the disk is full.
+    if put.is_empty() {
+        let keys = delete.into_iter().map(Bytes::from);
+        return match admin.run(db, vec![words(&["DEL"]).into_iter().chain(keys).collect()]).await?.remove(0) {
+            Reply::Integer(deleted) => Ok(Json(BatchDone { put: 0, deleted })),
+            _ => Err(ApiError::unexpected()),
+        };
+    }
+    let mut command = words(&["BATCH"]);
+    for (key, value) in &put {
+        command.extend([Bytes::from_static(b"SET"), Bytes::from(key.clone()), stored(value)?]);
+    }
+    for key in delete {
+        command.extend([Bytes::from_static(b"DEL"), Bytes::from(key), Bytes::new()]);
+    }
+    match admin.run(db, vec![command]).await?.remove(0) {
+        Reply::Array(counts) => match counts[..] {
+            [Reply::Integer(put), Reply::Integer(deleted)] => Ok(Json(BatchDone { put, deleted })),
+            _ => Err(ApiError::unexpected()),
+        },
+        _ => Err(ApiError::unexpected()),
+    }
+}
+
+/// Returns keys in byte order, a page at a time. A page is one moment; a series of pages is not.
+#[utoipa::path(get, path = "/kv", params(PageQuery),
+    responses((status = 200, body = Page), (status = 400, body = ErrorBody), (status = 503, body = ErrorBody)))]
+pub(super) async fn page(
+    State(admin): State<Arc<Admin>>,
+    query: Result<Query<PageQuery>, axum::extract::rejection::QueryRejection>,
+) -> Result<Json<Page>, ApiError> {
+    let Query(query) = query.map_err(|error| ApiError::bad_request(error.body_text()))?;
+    let db = database(query.db)?;
+    let limit = query.limit.unwrap_or(PAGE_KEYS);
+    if !(1..=PAGE_KEYS_MAX).contains(&limit) {
+        return Err(ApiError::bad_request("limit must be 1 to 10000"));
+    }
+    let Some((lower, upper)) = query.bounds() else { return Ok(Json(Page { items: Vec::new(), cursor: None })) };
+    let (first, second) = if query.reverse { (upper, lower) } else { (lower, upper) };
+    let mut command = vec![Bytes::from_static(b"RANGE"), first, second];
+    command.extend(words(&["WITHENTRIES", "COUNT", &limit.to_string()]));
+    command.extend(query.reverse.then(|| Bytes::from_static(b"REV")));
+    if let Some(cursor) = query.cursor {
+        command.extend([Bytes::from_static(b"CURSOR"), Bytes::from(cursor)]);
+    }
+    let values = if query.values.unwrap_or(true) { Values::Shown } else { Values::Hidden };
+    read_page(&admin.run(db, vec![command]).await?.remove(0), values).map(Json).ok_or_else(ApiError::unexpected)
+}
+
+impl PageQuery {
+    /// The bounds in the form of RANGE; none if nothing lies between them.
+    fn bounds(&self) -> Option<(Bytes, Bytes)> {
+        let bound = |mark: &[u8], key: &[u8]| Bytes::from([mark, key].concat());
+        let mut lower = self.start.as_ref().map(|start| start.as_bytes().to_vec());
+        let mut upper = self.end.as_ref().map(|end| end.as_bytes().to_vec());
+        if let Some(prefix) = self.prefix.as_ref().filter(|prefix| !prefix.is_empty()) {
+            let from = prefix.as_bytes().to_vec();
+            // No byte of UTF-8 is 0xff, so the last one can be raised.
+            let mut to = from.clone();
+            *to.last_mut()? += 1;
+            lower = Some(lower.map_or(from.clone(), |lower| lower.max(from)));
+            upper = Some(upper.map_or(to.clone(), |upper| upper.min(to)));
+        }
+        if lower.as_ref().zip(upper.as_ref()).is_some_and(|(lower, upper)| lower >= upper) {
+            return None;
+        }
+        let lower = lower.map_or(Bytes::from_static(b"-"), |key| bound(b"[", &key));
+        let upper = upper.map_or(Bytes::from_static(b"+"), |key| bound(b"(", &key));
+        Some((lower, upper))
+    }
+}
+
+/// Whether values are part of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Values {
+    Shown,
+    Hidden,
+}
+
+/// What ENTRY says.
+struct Found {
+    key_type: String,
+    value: Bytes,
+    size: i64,
+    left_ms: i64,
+    revision: i64,
+}
+
+impl Found {
+    fn of(reply: &Reply) -> Option<Self> {
+        let Reply::Array(fields) = reply else { return None };
+        match &fields[..] {
+            [Reply::Bulk(key_type), Reply::Bulk(value), Reply::Integer(size), Reply::Integer(left_ms), Reply::Integer(revision)] => {
+                Some(Self {
+                    key_type: String::from_utf8_lossy(key_type).into_owned(),
+                    value: value.clone(),
+                    size: *size,
+                    left_ms: *left_ms,
+                    revision: *revision,
+                })
+            }
+            _ => None,
+        }
+    }
+
+    /// Seconds left.
+    fn ttl(&self) -> Option<f64> {
+        (self.left_ms >= 0).then(|| self.left_ms as f64 / 1000.0)
+    }
+
+    fn entry(&self, key: &[u8], values: Values) -> Entry {
+        let shown = (values == Values::Shown).then(|| text_of(&self.value));
+        let encoding = shown.as_ref().and_then(|(_, is_base64)| is_base64.then_some("base64"));
+        let value = shown.map(|(text, _)| Value::String(text));
+        let (key_type, size, revision) = (self.key_type.clone(), self.size, self.revision);
+        Entry { key: Key::of(key), key_type, value, encoding, size, ttl: self.ttl(), revision }
+    }
+}
+
+fn read_page(reply: &Reply, values: Values) -> Option<Page> {
+    let Reply::Array(parts) = reply else { return None };
+    let [Reply::Bulk(cursor), Reply::Array(items)] = &parts[..] else { return None };
+    let (pairs, []) = items.as_chunks::<2>() else { return None };
+    let entry = |[key, entry]: &[Reply; 2]| match key {
+        Reply::Bulk(key) => Found::of(entry).map(|found| found.entry(key, values)),
+        _ => None,
+    };
+    let items = pairs.iter().map(entry).collect::<Option<Vec<_>>>()?;
+    let cursor = (cursor.as_ref() != b"0").then(|| String::from_utf8_lossy(cursor).into_owned());
+    Some(Page { items, cursor })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_and_prefix_meet() {
+        let check = |start: Option<&str>, end: Option<&str>, prefix: Option<&str>, expected: Option<(&str, &str)>| {
+            let own = |text: Option<&str>| text.map(str::to_owned);
+            let query = PageQuery { start: own(start), end: own(end), prefix: own(prefix), ..PageQuery::default() };
+            let expected = expected.map(|(lower, upper)| (Bytes::from(lower.to_owned()), Bytes::from(upper.to_owned())));
+            assert_eq!(query.bounds(), expected, "{start:?} {end:?} {prefix:?}");
+        };
+        check(None, None, None, Some(("-", "+")));
+        check(Some("a"), Some("c"), None, Some(("[a", "(c")));
+        check(None, None, Some("ab"), Some(("[ab", "(ac")));
+        check(Some("abc"), Some("b"), Some("ab"), Some(("[abc", "(ac")));
+        check(Some("b"), None, Some("ab"), None);
+        check(Some("c"), Some("c"), None, None);
+        check(None, None, Some(""), Some(("-", "+")));
+    }
+
+    #[test]
+    fn conditions_are_read_from_headers() {
+        let check = |name: header::HeaderName, value: &'static str, expected: Option<Condition>| {
+            let headers = HeaderMap::from_iter([(name, HeaderValue::from_static(value))]);
+            assert_eq!(Condition::of(&headers).ok(), expected, "{value}");
+        };
+        check(header::IF_MATCH, "\"7\"", Some(Condition::Revision(7)));
+        check(header::IF_MATCH, "*", Some(Condition::Exists));
+        check(header::IF_MATCH, "7", None);
+        check(header::IF_MATCH, "\"0\"", None);
+        check(header::IF_NONE_MATCH, "*", Some(Condition::Missing));
+        check(header::IF_NONE_MATCH, "\"7\"", None);
+        assert_eq!(Condition::of(&HeaderMap::new()).ok(), Some(Condition::None));
+    }
+
+    #[test]
+    fn a_time_to_live_is_positive() {
+        assert_eq!(lifetime(None).expect("none"), Vec::<Bytes>::new());
+        assert_eq!(lifetime(Some(0.0001)).expect("a moment"), words(&["PX", "1"]));
+        assert_eq!(lifetime(Some(1.5)).expect("a while"), words(&["PX", "1500"]));
+        for seconds in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e300] {
+            assert!(lifetime(Some(seconds)).is_err(), "{seconds}");
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! The admin listener: HTTP for applications without a Redis client, for operators, for Prometheus, and for the page in a browser.
+//! `access` decides who may ask, `kv` is the keys, `node` what is told of the node and the cluster, `console` any command, `exposition` the
+//! metrics, `page` the files of the page, `openapi` the description of it all. All of them ask the same `Services` that clients' connections
+//! use, so nothing can be done here that cannot be done there.
+//! Everything has a limit: connections, the time for a request's head and for its answer, headers, and bodies.
+
+mod access;
+mod console;
+mod error;
+mod events;
+mod exposition;
+mod json;
+mod kv;
+mod node;
+mod openapi;
+mod page;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use bytes::Bytes;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use resp::Reply;
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::{Semaphore, watch};
+
+use self::error::ApiError;
+use self::events::Recorder;
+use crate::keyspace::STRING_BYTES_MAX;
+use crate::net::client::{ListenError, Services};
+use crate::node::Request;
+
+/// Connections at a time; a further one is closed.
+const CONNECTIONS_MAX: usize = 256;
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 128;
+/// How long the head of a request may take, and an idle connection may wait for the next.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection may last in all: one that does not take its answer ends with that.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(300);
+/// How long an answer may take beyond `request-timeout`: a comparison of replicas of a usual size.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(120);
+/// Bytes of a request's head, and its headers.
+const HEAD_BYTES_MAX: usize = 192 << 10;
+const HEADERS_MAX: usize = 64;
+/// Bytes of a body: the longest value in JSON, where a byte may take two, and some.
+const BODY_BYTES_MAX: usize = 2 * STRING_BYTES_MAX + (1 << 20);
+/// How long requests under way may take when the node stops.
+const STOP_PATIENCE: Duration = Duration::from_secs(2);
+/// How long to wait after a failed accept: time for a descriptor to be closed.
+const ACCEPT_RETRY: Duration = Duration::from_millis(50);
+
+/// What all requests share.
+pub(crate) struct Admin {
+    services: Arc<Services>,
+    recorder: Recorder,
+}
+
+impl Admin {
+    /// Has the group execute commands together; an error reply of the first that has one is the error.
+    async fn run(&self, db: u8, commands: Vec<Vec<Bytes>>) -> Result<Vec<Reply>, ApiError> {
+        let mut requests = Vec::with_capacity(commands.len());
+        for args in commands {
+            let spec = self.services.checked(&args).map_err(|refusal| match refusal {
+                Reply::Error(text) => ApiError::of_reply(&text),
+                _ => ApiError::unexpected(),
+            })?;
+            requests.push(Request { spec, args, db });
+        }
+        let replies = self.services.run(requests).await?;
+        match replies.iter().find_map(|reply| if let Reply::Error(text) = reply { Some(text) } else { None }) {
+            Some(text) => Err(ApiError::of_reply(text)),
+            None => Ok(replies),
+        }
+    }
+
+    /// The admin addresses of all members, this node's included.
+    fn admin_addresses(&self) -> impl Iterator<Item = String> {
+        let status = self.services.node().status();
+        let members = status.members.iter().map(|member| member.admin.clone());
+        members.chain([self.services.config().advertise_admin.to_string()]).collect::<Vec<_>>().into_iter()
+    }
+}
+
+/// The listener, bound to its port.
+pub struct AdminServer {
+    listener: TcpListener,
+    services: Arc<Services>,
+    router: Router,
+    shutdown: watch::Receiver<bool>,
+}
+
+impl AdminServer {
+    /// Listens on the port that was reserved. `shutdown` becoming true, or its sender going away, ends `serve`.
+    /// # Errors
+    /// `ListenError`.
+    pub(crate) fn listen(port: TcpSocket, services: Arc<Services>, shutdown: watch::Receiver<bool>) -> Result<Self, ListenError> {
+        let address = services.config().admin_listen.to_string();
+        let listener = port.listen(BACKLOG).map_err(|source| ListenError { address, source })?;
+        let recorder = Recorder::start(services.node().clone(), Arc::clone(services.metrics()));
+        let router = router(Arc::new(Admin { services: Arc::clone(&services), recorder }));
+        Ok(Self { listener, services, router, shutdown })
+    }
+
+    /// Serves until it is told to stop.
+    pub async fn serve(mut self) {
+        let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let graceful = GracefulShutdown::new();
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                _ = self.shutdown.wait_for(|stop| *stop) => break,
+            };
+            let Ok((stream, address)) = accepted else {
+                tokio::time::sleep(ACCEPT_RETRY).await;
+                continue;
+            };
+            // Nobody who cannot be served is left to wait: who looks after the node must learn at once that it is overrun.
+            let Ok(permit) = Arc::clone(&connections).try_acquire_owned() else { continue };
+            if !self.services.admits(address) {
+                continue;
+            }
+            let service = TowerToHyperService::new(self.router.clone());
+            let mut builder = hyper::server::conn::http1::Builder::new();
+            builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_headers(HEADERS_MAX).max_buf_size(HEAD_BYTES_MAX);
+            let connection = graceful.watch(builder.serve_connection(TokioIo::new(stream), service));
+            tokio::spawn(async move {
+                // A connection that breaks is the client's affair.
+                drop(tokio::time::timeout(CONNECTION_TIMEOUT, connection).await);
+                drop(permit);
+            });
+        }
+        drop(self.listener);
+        // What takes longer ends with the process.
+        drop(tokio::time::timeout(STOP_PATIENCE, graceful.shutdown()).await);
+    }
+}
+
+fn router(admin: Arc<Admin>) -> Router {
+    let key = || get(kv::get).put(kv::put).delete(kv::delete);
+    Router::new()
+        .route("/", get(page::index))
+        .route("/assets/{name}", get(page::asset))
+        .route("/kv", get(kv::page))
+        .route("/kv/", key())
+        .route("/kv/{*key}", key())
+        .route("/kv/batch", key().post(kv::batch))
+        .route("/stats", get(node::stats))
+        .route("/health/live", get(node::live))
+        .route("/health/ready", get(node::ready))
+        .route("/info", get(node::info))
+        .route("/cluster", get(node::cluster))
+        .route("/debug/replication", get(node::replication))
+        .route("/debug/config", get(node::config))
+        .route("/debug/slowlog", get(node::slow_log))
+        .route("/command", post(console::command))
+        .route("/metrics", get(exposition::metrics))
+        .route("/openapi.json", get(openapi::document))
+        .fallback(async || ApiError::new(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path"))
+        .method_not_allowed_fallback(async || {
+            ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path has no such method")
+        })
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&admin), access::guard))
+        .with_state(admin)
+}
