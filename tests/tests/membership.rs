@@ -157,6 +157,30 @@ fn a_removed_follower_leaves_and_a_learner_takes_its_place() {
 }
 
 #[test]
+fn voters_that_stay_away_are_replaced_by_learners() {
+    let mut cluster = Cluster::start_with(3, &["--replace-after", "2"]);
+    let spares = [cluster.add_node(), cluster.add_node()];
+    wait_members(&cluster, 3, 2);
+    let leader = cluster.leader();
+    let gone: Vec<usize> = (0..3).filter(|position| *position != leader).collect();
+    let load = Load::on("load", cluster.addresses_of(&[leader, spares[0], spares[1]]), 3);
+    for position in gone {
+        let node_id = cluster.node_id(position);
+        load.wait_for(50);
+        cluster[position].kill();
+        // So many voters as before, though only two of them had been there.
+        let voters = |status: &redraft_tests::RaftStatus| status.voters().len() == 3 && !status.voters().contains(&node_id);
+        wait_status(&cluster[leader], "a learner votes in its place", voters);
+        cluster.start_node(position);
+        wait_status(&cluster[position], "who comes back is the next spare", |status| status.role == Role::Learner);
+    }
+    load.wait_for(50);
+    let record = load.stop();
+    record.check_no_errors();
+    record.check(&mut cluster.client(spares[1]));
+}
+
+#[test]
 fn a_removed_leader_hands_over_first() {
     let mut cluster = Cluster::start(3);
     let leader = cluster.leader();

@@ -3,9 +3,11 @@
 //! proposal may be lost with leadership. One membership entry is under way at a time.
 //! A joiner is registered (it gets its id), added as a learner, caught up, and promoted while voters are fewer than the replication factor
 //! and stay odd in number. A joiner at the peer address of a member that does not answer takes that member's place in one joint change.
+//! A voter that has been gone for longer than `replace-after` gives its place to a learner that has caught up, also in one joint change: so
+//! there are never fewer voters than before, and without a learner nothing happens.
 //! A leader never removes itself: it hands leadership over first (raft 0.7.0 panics otherwise).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use raft::eraftpb::{ConfChangeSingle, ConfChangeType, ConfChangeV2, ConfState};
@@ -69,6 +71,10 @@ pub(super) struct Membership {
     joint_since_ms: Option<u64>,
     /// Nodes whose removal was proposed and may still happen, whoever leads.
     removals_proposed: BTreeSet<u64>,
+    /// For how long this leader has missed each voter that is dead, in ms.
+    missed_ms: BTreeMap<u64, u64>,
+    /// When it looked last, on the monotonic clock.
+    looked_at_ms: u64,
 }
 
 impl Membership {
@@ -199,8 +205,10 @@ impl Core {
         self.answer_members();
         if !self.group.is_leader() || !self.group.can_serve_reads() {
             self.membership.joint_since_ms = None;
+            self.membership.missed_ms.clear();
             return;
         }
+        self.miss_voters();
         if self.membership.entry_in_flight.is_some() || self.group.has_pending_change() || self.group.is_transferring() {
             return;
         }
@@ -213,6 +221,7 @@ impl Core {
             || self.tend_removals()
             || self.tend_strangers(&configuration)
             || self.tend_promotions(&configuration)
+            || self.tend_replacements(&configuration)
             || self.tend_level();
     }
 
@@ -300,16 +309,7 @@ impl Core {
     }
 
     fn tend_promotions(&mut self, configuration: &ConfState) -> bool {
-        let last = self.group.log().last();
-        let ready: Vec<u64> = configuration
-            .learners
-            .iter()
-            .copied()
-            .filter(|learner| {
-                let matched = self.group.progress(*learner).map_or(0, |(matched, _)| matched);
-                self.hears(*learner) && matched + CAUGHT_UP_ENTRIES >= last && matched > 0
-            })
-            .collect();
+        let ready: Vec<u64> = self.ready_learners(configuration).collect();
         let voters = configuration.voters.len();
         let reachable = (voters + ready.len()).min(self.config.replication_factor);
         let target = if reachable.is_multiple_of(2) { reachable.saturating_sub(1) } else { reachable };
@@ -318,6 +318,39 @@ impl Core {
         }
         let changes: Vec<_> = ready.into_iter().take(target - voters).map(|learner| (ConfChangeType::AddNode, learner)).collect();
         self.propose_change(&changes, None)
+    }
+
+    /// The learners that can take part in decisions at once.
+    fn ready_learners<'a>(&'a self, configuration: &'a ConfState) -> impl Iterator<Item = u64> + 'a {
+        let last = self.group.log().last();
+        configuration.learners.iter().copied().filter(move |learner| {
+            let matched = self.group.progress(*learner).map_or(0, |(matched, _)| matched);
+            self.hears(*learner) && matched + CAUGHT_UP_ENTRIES >= last && matched > 0
+        })
+    }
+
+    /// Notes for how long voters are missed. A new leader begins anew, and the time in which this node itself stood still does not count: it
+    /// could not have heard anybody.
+    fn miss_voters(&mut self) {
+        let passed_ms = self.now.mono_ms.saturating_sub(std::mem::replace(&mut self.membership.looked_at_ms, self.now.mono_ms));
+        let passed_ms = if passed_ms < self.config.silence_max_ms { passed_ms } else { 0 };
+        let voters = self.group.configuration().voters;
+        let dead: BTreeSet<u64> = voters.into_iter().filter(|voter| self.is_dead(*voter)).collect();
+        self.membership.missed_ms.retain(|voter, _| dead.contains(voter));
+        for voter in dead {
+            self.membership.missed_ms.entry(voter).and_modify(|missed_ms| *missed_ms += passed_ms).or_insert(0);
+        }
+    }
+
+    fn tend_replacements(&mut self, configuration: &ConfState) -> bool {
+        let Some(patience_ms) = self.config.replace_after_ms else { return false };
+        let missed = self.membership.missed_ms.iter().filter(|(_, missed_ms)| **missed_ms >= patience_ms);
+        let gone = missed.max_by_key(|(_, missed_ms)| **missed_ms);
+        let Some(gone) = gone.map(|(voter, _)| *voter) else { return false };
+        let Some(learner) = self.ready_learners(configuration).next() else { return false };
+        tracing::warn!(voter = gone, learner, "a voter has been gone for too long: a learner takes its place");
+        // It stays a member: should it come back, it is a spare, and need not copy everything again.
+        self.propose_change(&[(ConfChangeType::AddNode, learner), (ConfChangeType::AddLearnerNode, gone)], None)
     }
 
     fn tend_level(&mut self) -> bool {
