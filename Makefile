@@ -84,6 +84,6 @@ prepare:
 	@bash .ci/setup build
 	@bash .ci/cargo-config
 
-# What the tests need besides: redis-cli and its like, Python's client libraries, and a browser.
+# What the tests need besides: redis-cli and its like, Python's client libraries, a browser, and promtool.
 test-tools:
-	@bash .ci/setup redis python browser
+	@bash .ci/setup redis metrics python browser
