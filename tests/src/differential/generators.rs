@@ -132,6 +132,12 @@ pub(super) const NOT_SENT: &[(&str, &str)] = &[
     ("config|help", "lists the subcommands there are, and each server has its own"),
     ("raft", "redraft's own"),
     ("range", "redraft's own"),
+    ("revision", "redraft's own"),
+    ("entry", "redraft's own"),
+    ("setrev", "redraft's own"),
+    ("delrev", "redraft's own"),
+    ("batch", "redraft's own"),
+    ("slowlog", "what was slow depends on the machine"),
 ];
 
 /// Several commands that make sense together.
