@@ -14,104 +14,12 @@ use super::core::{AdminRequest, GROUP, JoinAnswer, Member};
 use super::exit::stop_for;
 use super::request::{Consistency, Request, RunResult, reply_bytes};
 use super::shell::{Event, Events, Network, wall_ms};
+use super::status::{NodeStatus, Role};
 use crate::command::{Handler, codec, flags};
 use crate::config::Config;
 use crate::error::RequestError;
-use crate::info::role_name;
 use crate::keyspace::{KeyspaceState, ReadContext, ReadError, Reader, UnixMillis};
 use crate::metrics::Metrics;
-
-/// A role in the Raft group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Orders the log.
-    Leader,
-    /// Votes and replicates.
-    Follower,
-    /// Asks for votes.
-    Candidate,
-    /// Replicates without a vote.
-    Learner,
-}
-
-/// One member of the group as this node knows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MemberStatus {
-    /// The member's id.
-    pub node_id: u64,
-    /// Where clients reach it.
-    pub listen: String,
-    /// Where peers reach it.
-    pub peer: String,
-    /// Where its admin port is.
-    pub admin: String,
-    /// Whether it votes.
-    pub voter: bool,
-    /// What the leader knows to be on the member's disk; on a follower as of its last read round.
-    pub match_index: u64,
-    /// What the leader sends it next; 0 elsewhere.
-    pub next_index: u64,
-    /// How the leader sends to it.
-    pub state: PeerState,
-    /// Whether it answered the leader within the last election timeout; elsewhere no.
-    pub active: bool,
-}
-
-/// How a leader sends to a peer, as raft calls it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PeerState {
-    /// One append at a time, until it is known what the peer has.
-    Probe,
-    /// As fast as it goes.
-    Replicate,
-    /// A snapshot is on its way.
-    Snapshot,
-    /// This node does not lead, or is that peer.
-    Unknown,
-}
-
-impl NodeStatus {
-    /// What a member is, as far as this node knows: of the others, only the leader is known for what it is.
-    #[must_use]
-    pub fn role_of(&self, member: &MemberStatus) -> &'static str {
-        if Some(member.node_id) == self.leader_id {
-            "leader"
-        } else if member.node_id == self.node_id {
-            role_name(self.role)
-        } else if member.voter {
-            "follower"
-        } else {
-            "learner"
-        }
-    }
-}
-
-/// The node's state at one moment.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NodeStatus {
-    /// 40 hex digits that name the cluster.
-    pub cluster_id: String,
-    /// This node's id; 0 before it is a member.
-    pub node_id: u64,
-    /// Its role.
-    pub role: Role,
-    /// Current term.
-    pub term: u64,
-    /// The known leader.
-    pub leader_id: Option<u64>,
-    /// Highest committed index known here.
-    pub commit_index: u64,
-    /// Highest applied index.
-    pub applied_index: u64,
-    /// Last index of the log.
-    pub last_index: u64,
-    /// First index still in the log.
-    pub first_index: u64,
-    /// Time of the log, in ms since the Unix epoch.
-    pub log_time_ms: u64,
-    /// All members, this node included.
-    pub members: Vec<MemberStatus>,
-}
 
 /// A parsed RAFT subcommand that changes something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

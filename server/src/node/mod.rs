@@ -17,10 +17,12 @@ mod replies;
 mod request;
 pub mod shell;
 pub mod snapshot;
+mod status;
 pub mod storage;
 mod verifier;
 
 pub use fence::FILE_NAME as FENCE;
-pub use handle::{MemberStatus, NodeHandle, NodeStatus, PeerState, RaftCommand, Replies, Role};
+pub use handle::{NodeHandle, RaftCommand, Replies};
 pub use peer_record::{PeerProcess, PeerProcesses, PeerRecord, Starts, Stopping, Unwelcome, judge};
 pub use request::{Consistency, Request, RunResult};
+pub use status::{MemberStatus, NodeStatus, PeerState, Role};

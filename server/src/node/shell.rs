@@ -3,7 +3,6 @@
 //! `Completions`, which never blocks, so that no two threads can wait for each other. The core's thread sleeps until an event or the next
 //! tick; a stall costs at most one tick, so that a node that was paused does not rush into an election.
 
-use std::cell::Cell;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,9 +13,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use protobuf::Message as _;
-use raft::ProgressState;
 use raft::eraftpb::{Entry, HardState, Message, MessageType, Snapshot};
-use raftlog::engine::{Engine, EngineError, EngineResult, NO_ROOM, ViewKind};
+use raftlog::engine::{Engine, EngineError, ViewKind};
 use raftlog::group::{Group, GroupConfig};
 use raftlog::log::{HighWater, LogError, LogPosition, LogStore, Mark, Persist};
 use raftlog::message::{Body, Difference, Frame, ReadRequest, VerifyResult};
@@ -31,13 +29,14 @@ use super::core::{
     RequestId, RunId, SnapshotContents, SnapshotId, StateMachine, TrackedRun, read_snapshot_contents,
 };
 use super::exit::{REJOIN, may_pass, stop_for, stop_for_good, stop_process};
-use super::handle::{Alone, MemberStatus, NodeHandle, NodeStatus, PeerState, Role, Shared};
+use super::handle::{Alone, NodeHandle, Shared};
 use super::log_writer::{LogTask, LogThread, LogWriter};
 use super::mailbox::{Appetite, Mailbox, Need};
 use super::persist_gate::PersistGate;
 use super::replies::{Answer, Replies};
 use super::request::{Request, RunResult};
-use super::snapshot::{Surroundings, generate_snapshot};
+use super::snapshot::{self, generate_snapshot};
+use super::status::NodeStatus;
 use super::storage::{Identity, SnapshotFiles, Storage};
 use super::verifier::Verifier;
 use crate::config::Config;
@@ -273,7 +272,7 @@ pub fn start(
         completions: Arc::clone(&completions),
         metrics: Arc::clone(&metrics),
     };
-    let status = status(&core, &identity, &members);
+    let status = NodeStatus::of(&core, &identity, &members);
     let replies = Replies::start();
     let shared = Arc::new(Shared {
         data: Arc::clone(&data),
@@ -724,8 +723,7 @@ impl Shell {
             step_back();
             // No installation may pull the data away under the view.
             let _whole = shared.whole.read().expect("no holder of this lock panics");
-            let surroundings = Surrounded { applied: Cell::new((0, None)), shared: &shared };
-            let result = generate_snapshot(data.as_ref(), &dir, &surroundings);
+            let result = generate_snapshot(data.as_ref(), &dir, &snapshot::Node::new(&shared));
             if result.is_err() && dir.exists() {
                 remove_dir(&dir);
             }
@@ -749,38 +747,8 @@ impl Shell {
     }
 
     fn publish_status(&self) {
-        *self.shared.status.write().expect("no holder of this lock panics") = Arc::new(status(&self.core, &self.identity, &self.members));
-    }
-}
-
-/// A node that makes a snapshot.
-struct Surrounded<'a> {
-    shared: &'a Shared,
-    /// The index that was applied when it was last asked for, and when that last had changed.
-    applied: Cell<(u64, Option<Instant>)>,
-}
-
-/// How long a node counts as busy after it has applied something.
-const BUSY: Duration = Duration::from_secs(1);
-
-impl Surroundings for Surrounded<'_> {
-    fn may_go_on(&self) -> EngineResult<()> {
-        if self.shared.disk_is_full.load(Ordering::Relaxed) {
-            return Err(EngineError::Io(format!("{NO_ROOM}: less than disk-reserve")));
-        }
-        // Whoever installs waits for the end of this, and clients wait for that.
-        if self.shared.installs.load(Ordering::Relaxed) { Err(EngineError::WouldBlock) } else { Ok(()) }
-    }
-
-    fn is_busy(&self) -> bool {
-        let applied = self.shared.alone.applied.load(Ordering::Relaxed);
-        let (before, mut at) = self.applied.get();
-        if applied != before {
-            // The first look has nothing to compare with.
-            at = (before != 0).then(Instant::now);
-        }
-        self.applied.set((applied, at));
-        at.is_some_and(|at| at.elapsed() < BUSY)
+        *self.shared.status.write().expect("no holder of this lock panics") =
+            Arc::new(NodeStatus::of(&self.core, &self.identity, &self.members));
     }
 }
 
@@ -806,46 +774,5 @@ fn remove_dir(dir: &Path) {
 fn send_task<T>(worker: &SyncSender<T>, task: T) {
     if worker.send(task).is_err() {
         stop_process("a worker thread is gone");
-    }
-}
-
-fn status(core: &Core, identity: &Identity, members: &Members) -> NodeStatus {
-    let group = core.group();
-    let configuration = group.configuration();
-    let role = match group.role() {
-        raft::StateRole::Leader => Role::Leader,
-        raft::StateRole::Candidate | raft::StateRole::PreCandidate => Role::Candidate,
-        raft::StateRole::Follower if configuration.voters.contains(&identity.node_id) => Role::Follower,
-        raft::StateRole::Follower => Role::Learner,
-    };
-    let member = |member: &Member| MemberStatus {
-        node_id: member.node_id,
-        listen: member.addresses.listen.clone(),
-        peer: member.addresses.peer.clone(),
-        admin: member.addresses.admin.clone(),
-        voter: configuration.voters.contains(&member.node_id),
-        match_index: core.match_index(member.node_id),
-        next_index: group.replication(member.node_id).map_or(0, |progress| progress.next_idx),
-        state: group.replication(member.node_id).filter(|_| member.node_id != identity.node_id).map_or(PeerState::Unknown, |progress| {
-            match progress.state {
-                ProgressState::Probe => PeerState::Probe,
-                ProgressState::Replicate => PeerState::Replicate,
-                ProgressState::Snapshot => PeerState::Snapshot,
-            }
-        }),
-        active: group.replication(member.node_id).is_some_and(|progress| progress.recent_active),
-    };
-    NodeStatus {
-        cluster_id: identity.cluster_id.clone(),
-        node_id: identity.node_id,
-        role,
-        term: group.term(),
-        leader_id: group.leader(),
-        commit_index: group.commit_index(),
-        applied_index: core.applied_state().position.index,
-        last_index: group.log().last(),
-        first_index: group.log().first(),
-        log_time_ms: core.applied_state().log_time_ms,
-        members: members.members.iter().map(member).collect(),
     }
 }

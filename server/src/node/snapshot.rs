@@ -3,13 +3,15 @@
 
 use std::cell::Cell;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use raft::eraftpb::Snapshot;
-use raftlog::engine::{Cf, Direction, Engine, EngineError, EngineResult, Items, KeyRange, View, ViewKind};
+use raftlog::engine::{Cf, Direction, Engine, EngineError, EngineResult, Items, KeyRange, NO_ROOM, View, ViewKind};
 
 use super::core::{GROUP, SnapshotContents, read_snapshot_contents};
+use super::handle::Shared;
 use super::storage::SnapshotFiles;
 use crate::keyspace::group_range;
 
@@ -17,6 +19,9 @@ use crate::keyspace::group_range;
 const PIECE_BYTES: usize = 1 << 20;
 /// How long a piece takes at least while the node has other work: 64 MiB/s.
 const PIECE_TIME_MIN: Duration = Duration::from_micros(15_625);
+
+/// How long a node counts as busy after it has applied something.
+const BUSY: Duration = Duration::from_secs(1);
 
 /// How the node is while a snapshot is made.
 pub trait Surroundings {
@@ -26,6 +31,40 @@ pub trait Surroundings {
     fn may_go_on(&self) -> EngineResult<()>;
     /// Whether the node had other work since this was last asked.
     fn is_busy(&self) -> bool;
+}
+
+/// The node that makes the snapshot.
+pub(super) struct Node<'a> {
+    shared: &'a Shared,
+    /// The index that was applied when it was last asked for, and when that last had changed.
+    applied: Cell<(u64, Option<Instant>)>,
+}
+
+impl<'a> Node<'a> {
+    pub(super) fn new(shared: &'a Shared) -> Self {
+        Self { shared, applied: Cell::new((0, None)) }
+    }
+}
+
+impl Surroundings for Node<'_> {
+    fn may_go_on(&self) -> EngineResult<()> {
+        if self.shared.disk_is_full.load(Ordering::Relaxed) {
+            return Err(EngineError::Io(format!("{NO_ROOM}: less than disk-reserve")));
+        }
+        // Whoever installs waits for the end of this, and clients wait for that.
+        if self.shared.installs.load(Ordering::Relaxed) { Err(EngineError::WouldBlock) } else { Ok(()) }
+    }
+
+    fn is_busy(&self) -> bool {
+        let applied = self.shared.alone.applied.load(Ordering::Relaxed);
+        let (before, mut at) = self.applied.get();
+        if applied != before {
+            // The first look has nothing to compare with.
+            at = (before != 0).then(Instant::now);
+        }
+        self.applied.set((applied, at));
+        at.is_some_and(|at| at.elapsed() < BUSY)
+    }
 }
 
 /// A view whose iterations take their time, and end when the snapshot may not grow.
@@ -92,7 +131,7 @@ pub fn generate_snapshot(data: &dyn Engine, dir: &Path, surroundings: &dyn Surro
 
 #[cfg(test)]
 mod tests {
-    use raftlog::engine::{MemoryEngine, NO_ROOM, WriteBatch};
+    use raftlog::engine::{MemoryEngine, WriteBatch};
 
     use super::*;
     use crate::keyspace::{STATE, state_key};

@@ -19,23 +19,8 @@ use super::{ANSWER_PATIENCE, Admin};
 use crate::error::RequestError;
 use crate::net::client::same_secret;
 
-/// What browsers may do with what they get from here: show the page, which may ask the nodes of the cluster and nobody else.
-fn content_security_policy(admin: &Admin) -> String {
-    let nodes: Vec<_> = admin
-        .admin_addresses()
-        .flat_map(|address| {
-            let local = address.replacen("127.0.0.1", "localhost", 1);
-            let other = (local != address).then(|| format!("http://{local}"));
-            [Some(format!("http://{address}")), other].into_iter().flatten()
-        })
-        .collect();
-    format!(
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self' {}; base-uri 'none'; \
-         form-action 'none'; frame-ancestors 'none'",
-        nodes.join(" ")
-    )
-}
-
+/// What browsers may do with an answer that is no page.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
 /// Requests' headers that a page of another node may send.
 const CORS_HEADERS: &str = "authorization, content-type, if-match, if-none-match, accept";
 /// Headers of answers that it may read.
@@ -58,10 +43,6 @@ pub(super) async fn guard(State(admin): State<Arc<Admin>>, request: Request, nex
     if !is_navigation {
         // The page asks itself; the browser's own question would stand over it.
         answer.headers_mut().remove(header::WWW_AUTHENTICATE);
-    }
-    let policy = content_security_policy(&admin);
-    if let Ok(policy) = HeaderValue::from_str(&policy) {
-        answer.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
     }
     with_headers(answer, origin.filter(|origin| is_ours(&admin, origin)))
 }
@@ -115,7 +96,7 @@ fn may_name_us(admin: &Admin, host: &str) -> bool {
     let name = host_name(host);
     let is_address = name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
     let is_local = name.eq_ignore_ascii_case("localhost");
-    is_address || is_local || admin.admin_addresses().any(|address| host_name(&address).eq_ignore_ascii_case(name))
+    is_address || is_local || admin.admin_addresses().iter().any(|address| host_name(address).eq_ignore_ascii_case(name))
 }
 
 fn host_name(host: &str) -> &str {
@@ -128,7 +109,7 @@ fn host_name(host: &str) -> &str {
 /// Whether an origin is a member's admin address.
 fn is_ours(admin: &Admin, origin: &HeaderValue) -> bool {
     let Some(host) = origin.to_str().ok().and_then(|origin| origin.strip_prefix("http://")) else { return false };
-    admin.admin_addresses().any(|address| address == host || same_place(&address, host))
+    admin.admin_addresses().iter().any(|address| address == host || same_place(address, host))
 }
 
 /// `localhost` and the loopback address are one place.
@@ -149,6 +130,7 @@ fn preflight() -> Response {
 fn with_headers(mut answer: Response, origin: Option<HeaderValue>) -> Response {
     let headers = answer.headers_mut();
     for (name, value) in [
+        (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::X_FRAME_OPTIONS, "DENY"),
         (header::REFERRER_POLICY, "no-referrer"),

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::extract::rejection::BytesRejection;
 use resp::Reply;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -13,6 +12,7 @@ use utoipa::ToSchema;
 
 use super::Admin;
 use super::error::{ApiError, ErrorBody};
+use super::extract::Body;
 use super::json;
 use crate::keyspace::DATABASES;
 
@@ -42,8 +42,7 @@ pub struct CommandAnswer {
     responses((status = 200, description = "The reply, which may be an error of type `error`", body = CommandAnswer),
         (status = 400, body = ErrorBody), (status = 503, body = ErrorBody),
         (status = 504, description = "Nobody knows whether it was executed", body = ErrorBody)))]
-pub(super) async fn command(State(admin): State<Arc<Admin>>, body: Result<Bytes, BytesRejection>) -> Result<Json<CommandAnswer>, ApiError> {
-    let body = body.map_err(|rejection| ApiError::of_body(&rejection))?;
+pub(super) async fn command(State(admin): State<Arc<Admin>>, Body(body): Body) -> Result<Json<CommandAnswer>, ApiError> {
     let CommandBody { command, db } = serde_json::from_slice(&body).map_err(ApiError::bad_json)?;
     if command.is_empty() || db >= DATABASES {
         return Err(ApiError::bad_request("a command has a name, and a database from 0 to 15"));

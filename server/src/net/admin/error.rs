@@ -1,7 +1,6 @@
 //! Errors of the HTTP interface: a status, a code that programs rely on, a line for people, and whether something may have been executed.
 
 use axum::Json;
-use axum::extract::rejection::BytesRejection;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -67,14 +66,6 @@ impl ApiError {
 
     pub(super) fn precondition_failed() -> Self {
         Self::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", "the key does not have that revision")
-    }
-
-    /// A body that was not taken.
-    pub(super) fn of_body(rejection: &BytesRejection) -> Self {
-        match rejection.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "the body is too large"),
-            _ => Self::bad_request(rejection.body_text()),
-        }
     }
 
     /// An error reply of a command: the caller's fault.

@@ -29,7 +29,7 @@ pub struct Event {
     id: u64,
     /// Milliseconds since the Unix epoch, by this node's clock.
     time_ms: u64,
-    /// `start`, `election`, `leader`, `member` or `disk`.
+    /// `start`, `election`, `leader`, `no leader`, `member` or `disk`.
     kind: &'static str,
     text: String,
 }

@@ -6,8 +6,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{OriginalUri, Query, State};
+use axum::extract::{OriginalUri, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use percent_encoding::percent_decode_str;
@@ -19,6 +18,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::Admin;
 use super::error::{ApiError, ErrorBody};
+use super::extract::{Body, Params};
 use super::json::{stored, text_of};
 use crate::keyspace::DATABASES;
 
@@ -212,8 +212,7 @@ fn lifetime(ttl: Option<f64>) -> Result<Vec<Bytes>, ApiError> {
     if !(seconds > 0.0 && seconds <= TTL_SECONDS_MAX) {
         return Err(ApiError::bad_request("ttl must be a positive number of seconds"));
     }
-    let milliseconds = (seconds * 1000.0).ceil() as u64;
-    Ok(vec![Bytes::from_static(b"PX"), Bytes::from(milliseconds.to_string())])
+    Ok(command("PX", [number((seconds * 1000.0).ceil() as u64)]))
 }
 
 fn etag(revision: i64) -> (header::HeaderName, HeaderValue) {
@@ -221,8 +220,13 @@ fn etag(revision: i64) -> (header::HeaderName, HeaderValue) {
     (header::ETAG, value)
 }
 
-fn words(words: &[&str]) -> Vec<Bytes> {
-    words.iter().map(|word| Bytes::copy_from_slice(word.as_bytes())).collect()
+/// A command, as it goes to the group.
+fn command(name: &'static str, args: impl IntoIterator<Item = Bytes>) -> Vec<Bytes> {
+    std::iter::once(Bytes::from_static(name.as_bytes())).chain(args).collect()
+}
+
+fn number(number: u64) -> Bytes {
+    Bytes::from(number.to_string())
 }
 
 /// Sets a key.
@@ -237,12 +241,10 @@ fn words(words: &[&str]) -> Vec<Bytes> {
 pub(super) async fn put(
     State(admin): State<Arc<Admin>>,
     uri: OriginalUri,
-    query: Result<Query<KeyQuery>, axum::extract::rejection::QueryRejection>,
+    Params(query): Params<KeyQuery>,
     headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    Body(body): Body,
 ) -> Result<Response, ApiError> {
-    let body = body.map_err(|rejection| ApiError::of_body(&rejection))?;
-    let Query(query) = query.map_err(|error| ApiError::bad_request(error.body_text()))?;
     let (key, db, condition) = (key_of(&uri)?, database(query.db)?, Condition::of(&headers)?);
     let (value, ttl) = match media_type(&headers) {
         // The last is what curl says of any body that it is given. A page of another site, which could say so too, does not come here.
@@ -260,13 +262,13 @@ pub(super) async fn put(
         }
     };
     let mut set = match condition {
-        Condition::Missing => [words(&["SETREV"]), vec![key.clone()], words(&["0"]), vec![value]].concat(),
-        Condition::Revision(revision) => [words(&["SETREV"]), vec![key.clone(), Bytes::from(revision.to_string()), value]].concat(),
-        Condition::None => [words(&["SET"]), vec![key.clone(), value]].concat(),
-        Condition::Exists => [words(&["SET"]), vec![key.clone(), value], words(&["XX"])].concat(),
+        Condition::Missing => command("SETREV", [key.clone(), number(0), value]),
+        Condition::Revision(revision) => command("SETREV", [key.clone(), number(revision), value]),
+        Condition::None => command("SET", [key.clone(), value]),
+        Condition::Exists => command("SET", [key.clone(), value, Bytes::from_static(b"XX")]),
     };
     set.extend(lifetime(ttl)?);
-    let replies = admin.run(db, vec![set, [words(&["REVISION"]), vec![key.clone()]].concat()]).await?;
+    let replies = admin.run(db, vec![set, command("REVISION", [key.clone()])]).await?;
     let revision = match &replies[..] {
         [Reply::Null, _] => return Err(ApiError::precondition_failed()),
         [_, Reply::Integer(revision)] => *revision,
@@ -289,12 +291,11 @@ fn media_type(headers: &HeaderMap) -> Option<&str> {
 pub(super) async fn get(
     State(admin): State<Arc<Admin>>,
     uri: OriginalUri,
-    query: Result<Query<KeyQuery>, axum::extract::rejection::QueryRejection>,
+    Params(query): Params<KeyQuery>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let Query(query) = query.map_err(|error| ApiError::bad_request(error.body_text()))?;
     let (key, db) = (key_of(&uri)?, database(query.db)?);
-    let reply = admin.run(db, vec![[words(&["ENTRY"]), vec![key.clone()]].concat()]).await?.remove(0);
+    let reply = admin.run(db, vec![command("ENTRY", [key.clone()])]).await?.remove(0);
     if reply == Reply::Null {
         return Err(ApiError::no_such_key());
     }
@@ -309,7 +310,7 @@ pub(super) async fn get(
         }
         return Ok(answer);
     }
-    let mut entry = found.entry(&key, Values::Shown);
+    let entry = found.entry(&key, Values::Shown);
     if query.form == Some(Form::Json)
         && let Ok(value) = serde_json::from_slice::<Box<RawValue>>(&found.value)
     {
@@ -318,7 +319,6 @@ pub(super) async fn get(
             .map_err(|_| ApiError::unexpected())?;
         return Ok(([tag, (header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], text).into_response());
     }
-    entry.key_type.shrink_to_fit();
     Ok(([tag], Json(entry)).into_response())
 }
 
@@ -339,17 +339,16 @@ struct EntryWith {
 pub(super) async fn delete(
     State(admin): State<Arc<Admin>>,
     uri: OriginalUri,
-    query: Result<Query<KeyQuery>, axum::extract::rejection::QueryRejection>,
+    Params(query): Params<KeyQuery>,
     headers: HeaderMap,
 ) -> Result<Json<Deleted>, ApiError> {
-    let Query(query) = query.map_err(|error| ApiError::bad_request(error.body_text()))?;
     let (key, db, condition) = (key_of(&uri)?, database(query.db)?, Condition::of(&headers)?);
-    let command = match condition {
-        Condition::None | Condition::Exists => [words(&["DEL"]), vec![key.clone()]].concat(),
-        Condition::Revision(revision) => [words(&["DELREV"]), vec![key.clone(), Bytes::from(revision.to_string())]].concat(),
+    let delete = match condition {
+        Condition::None | Condition::Exists => command("DEL", [key.clone()]),
+        Condition::Revision(revision) => command("DELREV", [key.clone(), number(revision)]),
         Condition::Missing => return Err(ApiError::bad_request("If-None-Match makes no sense for a deletion")),
     };
-    match (admin.run(db, vec![command]).await?.remove(0), condition) {
+    match (admin.run(db, vec![delete]).await?.remove(0), condition) {
         (Reply::Integer(0), Condition::Revision(_) | Condition::Exists) => Err(ApiError::precondition_failed()),
         (Reply::Integer(count), _) => Ok(Json(Deleted { key: Key::of(&key), deleted: count > 0 })),
         _ => Err(ApiError::unexpected()),
@@ -362,15 +361,13 @@ pub(super) async fn delete(
         (status = 503, body = ErrorBody), (status = 504, description = "Nobody knows whether it was executed", body = ErrorBody)))]
 pub(super) async fn batch(
     State(admin): State<Arc<Admin>>,
-    query: Result<Query<KeyQuery>, axum::extract::rejection::QueryRejection>,
+    Params(query): Params<KeyQuery>,
     headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    Body(body): Body,
 ) -> Result<Json<BatchDone>, ApiError> {
-    let body = body.map_err(|rejection| ApiError::of_body(&rejection))?;
     if Condition::of(&headers)? != Condition::None {
         return Err(ApiError::bad_request("a batch has no condition"));
     }
-    let Query(query) = query.map_err(|error| ApiError::bad_request(error.body_text()))?;
     let db = database(query.db)?;
     let BatchBody { put, delete } = serde_json::from_slice(&body).map_err(ApiError::bad_json)?;
     if put.is_empty() && delete.is_empty() {
@@ -378,20 +375,20 @@ pub(super) async fn batch(
     }
     // Deletions alone are executed also when the disk is full.
     if put.is_empty() {
-        let keys = delete.into_iter().map(Bytes::from);
-        return match admin.run(db, vec![words(&["DEL"]).into_iter().chain(keys).collect()]).await?.remove(0) {
+        let deletions = command("DEL", delete.into_iter().map(Bytes::from));
+        return match admin.run(db, vec![deletions]).await?.remove(0) {
             Reply::Integer(deleted) => Ok(Json(BatchDone { put: 0, deleted })),
             _ => Err(ApiError::unexpected()),
         };
     }
-    let mut command = words(&["BATCH"]);
+    let mut changes = command("BATCH", []);
     for (key, value) in &put {
-        command.extend([Bytes::from_static(b"SET"), Bytes::from(key.clone()), stored(value)?]);
+        changes.extend([Bytes::from_static(b"SET"), Bytes::from(key.clone()), stored(value)?]);
     }
     for key in delete {
-        command.extend([Bytes::from_static(b"DEL"), Bytes::from(key), Bytes::new()]);
+        changes.extend([Bytes::from_static(b"DEL"), Bytes::from(key), Bytes::new()]);
     }
-    match admin.run(db, vec![command]).await?.remove(0) {
+    match admin.run(db, vec![changes]).await?.remove(0) {
         Reply::Array(counts) => match counts[..] {
             [Reply::Integer(put), Reply::Integer(deleted)] => Ok(Json(BatchDone { put, deleted })),
             _ => Err(ApiError::unexpected()),
@@ -403,11 +400,7 @@ pub(super) async fn batch(
 /// Returns keys in byte order, a page at a time. A page is one moment; a series of pages is not.
 #[utoipa::path(get, path = "/kv", params(PageQuery),
     responses((status = 200, body = Page), (status = 400, body = ErrorBody), (status = 503, body = ErrorBody)))]
-pub(super) async fn page(
-    State(admin): State<Arc<Admin>>,
-    query: Result<Query<PageQuery>, axum::extract::rejection::QueryRejection>,
-) -> Result<Json<Page>, ApiError> {
-    let Query(query) = query.map_err(|error| ApiError::bad_request(error.body_text()))?;
+pub(super) async fn page(State(admin): State<Arc<Admin>>, Params(query): Params<PageQuery>) -> Result<Json<Page>, ApiError> {
     let db = database(query.db)?;
     let limit = query.limit.unwrap_or(PAGE_KEYS);
     if !(1..=PAGE_KEYS_MAX).contains(&limit) {
@@ -415,14 +408,14 @@ pub(super) async fn page(
     }
     let Some((lower, upper)) = query.bounds() else { return Ok(Json(Page { items: Vec::new(), cursor: None })) };
     let (first, second) = if query.reverse { (upper, lower) } else { (lower, upper) };
-    let mut command = vec![Bytes::from_static(b"RANGE"), first, second];
-    command.extend(words(&["WITHENTRIES", "COUNT", &limit.to_string()]));
-    command.extend(query.reverse.then(|| Bytes::from_static(b"REV")));
+    let [entries, count] = [&b"WITHENTRIES"[..], b"COUNT"].map(Bytes::from_static);
+    let mut range = command("RANGE", [first, second, entries, count, number(limit as u64)]);
+    range.extend(query.reverse.then(|| Bytes::from_static(b"REV")));
     if let Some(cursor) = query.cursor {
-        command.extend([Bytes::from_static(b"CURSOR"), Bytes::from(cursor)]);
+        range.extend([Bytes::from_static(b"CURSOR"), Bytes::from(cursor)]);
     }
     let values = if query.values.unwrap_or(true) { Values::Shown } else { Values::Hidden };
-    read_page(&admin.run(db, vec![command]).await?.remove(0), values).map(Json).ok_or_else(ApiError::unexpected)
+    read_page(&admin.run(db, vec![range]).await?.remove(0), values).map(Json).ok_or_else(ApiError::unexpected)
 }
 
 impl PageQuery {
@@ -547,8 +540,8 @@ mod tests {
     #[test]
     fn a_time_to_live_is_positive() {
         assert_eq!(lifetime(None).expect("none"), Vec::<Bytes>::new());
-        assert_eq!(lifetime(Some(0.0001)).expect("a moment"), words(&["PX", "1"]));
-        assert_eq!(lifetime(Some(1.5)).expect("a while"), words(&["PX", "1500"]));
+        assert_eq!(lifetime(Some(0.0001)).expect("a moment"), command("PX", [number(1)]));
+        assert_eq!(lifetime(Some(1.5)).expect("a while"), command("PX", [number(1500)]));
         for seconds in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e300] {
             assert!(lifetime(Some(seconds)).is_err(), "{seconds}");
         }

@@ -1,6 +1,6 @@
 //! The admin listener: HTTP for applications without a Redis client, for operators, for Prometheus, and for the page in a browser.
 //! `access` decides who may ask, `kv` is the keys, `node` what is told of the node and the cluster, `console` any command, `exposition` the
-//! metrics, `page` the files of the page, `openapi` the description of it all. All of them ask the same `Services` that clients' connections
+//! metrics, `page` the files of the page, `openapi` the description of it all, `extract` what handlers take out of a request. All of them ask the same `Services` that clients' connections
 //! use, so nothing can be done here that cannot be done there.
 //! Everything has a limit: connections, the time for a request's head and for its answer, headers, and bodies.
 
@@ -9,6 +9,7 @@ mod console;
 mod error;
 mod events;
 mod exposition;
+mod extract;
 mod json;
 mod kv;
 mod node;
@@ -81,10 +82,10 @@ impl Admin {
     }
 
     /// The admin addresses of all members, this node's included.
-    fn admin_addresses(&self) -> impl Iterator<Item = String> {
-        let status = self.services.node().status();
-        let members = status.members.iter().map(|member| member.admin.clone());
-        members.chain([self.services.config().advertise_admin.to_string()]).collect::<Vec<_>>().into_iter()
+    fn admin_addresses(&self) -> Vec<String> {
+        let members = self.services.node().status();
+        let own = self.services.config().advertise_admin.to_string();
+        members.members.iter().map(|member| member.admin.clone()).chain([own]).collect()
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -16,6 +16,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::Admin;
 use super::error::{ApiError, ErrorBody};
 use super::events::Event;
+use super::extract::Params;
 use crate::config::{Change, OPTIONS, OptionSpec, allowed_values};
 use crate::info::{ProcessFacts, REDRAFT_VERSION, role_name};
 use crate::metrics::Metric;
@@ -55,11 +56,7 @@ pub(super) async fn live() -> Json<Health> {
 /// The node can serve a linearizable read.
 #[utoipa::path(get, path = "/health/ready", params(ReadyQuery),
     responses((status = 200, body = Health), (status = 400, body = ErrorBody), (status = 503, body = Health)))]
-pub(super) async fn ready(
-    State(admin): State<Arc<Admin>>,
-    query: Result<Query<ReadyQuery>, axum::extract::rejection::QueryRejection>,
-) -> Result<Response, ApiError> {
-    let Query(query) = query.map_err(|error| ApiError::bad_request(error.body_text()))?;
+pub(super) async fn ready(State(admin): State<Arc<Admin>>, Params(query): Params<ReadyQuery>) -> Result<Response, ApiError> {
     let timeout = match query.timeout_ms {
         None => READY_TIMEOUT,
         Some(ms) if (1..=READY_TIMEOUT_MS_MAX).contains(&ms) => Duration::from_millis(ms),
@@ -340,11 +337,7 @@ pub struct SlowRow {
 /// The slow log, newest first, without keys and values.
 #[utoipa::path(get, path = "/debug/slowlog", params(SlowQuery),
     responses((status = 200, body = Vec<SlowRow>), (status = 400, body = ErrorBody)))]
-pub(super) async fn slow_log(
-    State(admin): State<Arc<Admin>>,
-    query: Result<Query<SlowQuery>, axum::extract::rejection::QueryRejection>,
-) -> Result<Json<Vec<SlowRow>>, ApiError> {
-    let Query(query) = query.map_err(|error| ApiError::bad_request(error.body_text()))?;
+pub(super) async fn slow_log(State(admin): State<Arc<Admin>>, Params(query): Params<SlowQuery>) -> Result<Json<Vec<SlowRow>>, ApiError> {
     let row = |entry: SlowCommand| SlowRow {
         id: entry.id,
         time_ms: u64::try_from(entry.at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis()).unwrap_or(u64::MAX),

@@ -1,9 +1,13 @@
 //! The files of the page, which are part of the binary.
 
-use axum::extract::Path;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
+use super::Admin;
 use super::error::ApiError;
 
 const SCRIPT: &str = "text/javascript; charset=utf-8";
@@ -46,8 +50,25 @@ const OTHERS: &[File] = &[
 const CACHE: (header::HeaderName, &str) = (header::CACHE_CONTROL, "no-cache");
 
 /// The page.
-pub(super) async fn index() -> Response {
-    ([(header::CONTENT_TYPE, "text/html; charset=utf-8"), CACHE], include_str!("page/index.html")).into_response()
+pub(super) async fn index(State(admin): State<Arc<Admin>>) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8".to_owned()),
+        (header::CACHE_CONTROL, CACHE.1.to_owned()),
+        (header::CONTENT_SECURITY_POLICY, content_security_policy(&admin.admin_addresses())),
+    ];
+    (headers, include_str!("page/index.html")).into_response()
+}
+
+/// What a browser may do with the page: it may ask the nodes of the cluster, at these addresses, and nobody else.
+fn content_security_policy(nodes: &[String]) -> String {
+    let origins = nodes.iter().flat_map(|address| [address.clone(), address.replacen("127.0.0.1", "localhost", 1)]);
+    let origins: BTreeSet<String> = origins.map(|address| format!("http://{address}")).collect();
+    let origins: Vec<String> = origins.into_iter().collect();
+    format!(
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self' {}; base-uri 'none'; \
+         form-action 'none'; frame-ancestors 'none'",
+        origins.join(" ")
+    )
 }
 
 /// One of its files.

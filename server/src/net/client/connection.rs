@@ -22,7 +22,7 @@ use tokio::time::sleep_until;
 use super::Services;
 use super::answers::{ARGUMENTS_MAX, Sender, Step};
 use super::registry::{Client, Signal};
-use super::run::{Aftermath, Path, Pending, Run, error_reply};
+use super::run::{Aftermath, Path, Pending, Run};
 use super::session::Session;
 use crate::command::node_command::Switch;
 use crate::command::{CommandSpec, NodeCommand};
@@ -291,14 +291,14 @@ impl Connection {
     /// Answers the command in hand, and every later one that has been received, with the error of a run that was not executed.
     fn fail(&mut self, error: &RequestError) -> Result<(), Close> {
         self.services.metrics.add(Metric::NotExecutedReplies, 1);
-        self.send(&error_reply(error));
+        self.send(&Reply::from(error.clone()));
         self.fail_received(error)
     }
 
     /// Answers every command that has been received, in our buffer or the kernel's, with the error of a run that was not executed.
     fn fail_received(&mut self, error: &RequestError) -> Result<(), Close> {
         while self.may_read() && self.read_some()? {}
-        let reply = error_reply(error);
+        let reply = Reply::from(error.clone());
         loop {
             match self.reader.next(&self.limits) {
                 Ok(Some(_)) => {

@@ -195,7 +195,7 @@ impl Pending {
                 Aftermath::GoOn
             }
             Err(error) => {
-                let reply = error_reply(&error);
+                let reply = Reply::from(error.clone());
                 for spec in rows {
                     known(&mut position, &mut answer);
                     metrics.failed(spec);
@@ -211,12 +211,6 @@ impl Pending {
         assert_eq!(position, total, "every command has its reply");
         aftermath
     }
-}
-
-/// The reply that tells of a run without a result.
-#[must_use]
-pub fn error_reply(error: &RequestError) -> Reply {
-    Reply::Error(error.to_string().into())
 }
 
 /// Only an error for want of a leader stops the commands behind: after *unknown* nobody can retry the pipeline as a whole, and when the

@@ -1,0 +1,150 @@
+//! The node's state at one moment, as INFO, RAFT and the admin listener tell it: published by the core's thread, never changed.
+
+use raft::ProgressState;
+
+use super::core::{Core, Member, Members};
+use super::storage::Identity;
+use crate::info::role_name;
+
+/// A role in the Raft group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Orders the log.
+    Leader,
+    /// Votes and replicates.
+    Follower,
+    /// Asks for votes.
+    Candidate,
+    /// Replicates without a vote.
+    Learner,
+}
+
+/// One member of the group as this node knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberStatus {
+    /// The member's id.
+    pub node_id: u64,
+    /// Where clients reach it.
+    pub listen: String,
+    /// Where peers reach it.
+    pub peer: String,
+    /// Where its admin port is.
+    pub admin: String,
+    /// Whether it votes.
+    pub voter: bool,
+    /// What the leader knows to be on the member's disk; on a follower as of its last read round.
+    pub match_index: u64,
+    /// What the leader sends it next; 0 elsewhere.
+    pub next_index: u64,
+    /// How the leader sends to it.
+    pub state: PeerState,
+    /// Whether it answered the leader within the last election timeout; elsewhere no.
+    pub active: bool,
+}
+
+/// How a leader sends to a peer, as raft calls it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerState {
+    /// One append at a time, until it is known what the peer has.
+    Probe,
+    /// As fast as it goes.
+    Replicate,
+    /// A snapshot is on its way.
+    Snapshot,
+    /// This node does not lead, or is that peer.
+    Unknown,
+}
+
+/// The node's state at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeStatus {
+    /// 40 hex digits that name the cluster.
+    pub cluster_id: String,
+    /// This node's id; 0 before it is a member.
+    pub node_id: u64,
+    /// Its role.
+    pub role: Role,
+    /// Current term.
+    pub term: u64,
+    /// The known leader.
+    pub leader_id: Option<u64>,
+    /// Highest committed index known here.
+    pub commit_index: u64,
+    /// Highest applied index.
+    pub applied_index: u64,
+    /// Last index of the log.
+    pub last_index: u64,
+    /// First index still in the log.
+    pub first_index: u64,
+    /// Time of the log, in ms since the Unix epoch.
+    pub log_time_ms: u64,
+    /// All members, this node included.
+    pub members: Vec<MemberStatus>,
+}
+
+impl NodeStatus {
+    /// The state that the core is in.
+    pub(super) fn of(core: &Core, identity: &Identity, members: &Members) -> Self {
+        let group = core.group();
+        let configuration = group.configuration();
+        let role = match group.role() {
+            raft::StateRole::Leader => Role::Leader,
+            raft::StateRole::Candidate | raft::StateRole::PreCandidate => Role::Candidate,
+            raft::StateRole::Follower if configuration.voters.contains(&identity.node_id) => Role::Follower,
+            raft::StateRole::Follower => Role::Learner,
+        };
+        let member = |member: &Member| {
+            let replication = group.replication(member.node_id);
+            MemberStatus {
+                node_id: member.node_id,
+                listen: member.addresses.listen.clone(),
+                peer: member.addresses.peer.clone(),
+                admin: member.addresses.admin.clone(),
+                voter: configuration.voters.contains(&member.node_id),
+                match_index: core.match_index(member.node_id),
+                next_index: replication.map_or(0, |progress| progress.next_idx),
+                state: replication
+                    .filter(|_| member.node_id != identity.node_id)
+                    .map_or(PeerState::Unknown, |progress| progress.state.into()),
+                active: replication.is_some_and(|progress| progress.recent_active),
+            }
+        };
+        Self {
+            cluster_id: identity.cluster_id.clone(),
+            node_id: identity.node_id,
+            role,
+            term: group.term(),
+            leader_id: group.leader(),
+            commit_index: group.commit_index(),
+            applied_index: core.applied_state().position.index,
+            last_index: group.log().last(),
+            first_index: group.log().first(),
+            log_time_ms: core.applied_state().log_time_ms,
+            members: members.members.iter().map(member).collect(),
+        }
+    }
+
+    /// What a member is, as far as this node knows: of the others, only the leader is known for what it is.
+    #[must_use]
+    pub fn role_of(&self, member: &MemberStatus) -> &'static str {
+        if Some(member.node_id) == self.leader_id {
+            "leader"
+        } else if member.node_id == self.node_id {
+            role_name(self.role)
+        } else if member.voter {
+            "follower"
+        } else {
+            "learner"
+        }
+    }
+}
+
+impl From<ProgressState> for PeerState {
+    fn from(state: ProgressState) -> Self {
+        match state {
+            ProgressState::Probe => Self::Probe,
+            ProgressState::Replicate => Self::Replicate,
+            ProgressState::Snapshot => Self::Snapshot,
+        }
+    }
+}
