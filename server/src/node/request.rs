@@ -30,7 +30,7 @@ pub enum Consistency {
 pub type RunResult = Result<Vec<Reply>, RequestError>;
 
 /// Roughly what a reply takes in memory, in bytes.
-pub(super) fn reply_bytes(reply: &Reply) -> usize {
+pub(crate) fn reply_bytes(reply: &Reply) -> usize {
     match reply {
         Reply::Bulk(bytes) => bytes.len(),
         Reply::Array(replies) | Reply::Set(replies) => replies.iter().map(reply_bytes).sum(),

@@ -2,14 +2,27 @@
 //! A value that is given as a JSON string is stored as the string's bytes; any other JSON as its text without the spaces that mean nothing:
 //! numbers keep their digits and objects their order. What is not UTF-8 goes out in base64 and says so.
 
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use resp::Reply;
+use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::error::ApiError;
+
+/// The text of an answer.
+pub(super) fn text(answer: &impl Serialize) -> Result<Vec<u8>, ApiError> {
+    serde_json::to_vec(answer).map_err(|_| ApiError::unexpected())
+}
+
+/// An answer whose text is there already.
+pub(super) fn answer(text: Vec<u8>) -> Response {
+    ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], text).into_response()
+}
 
 /// Bytes as text, and whether that is base64.
 pub(super) fn text_of(bytes: &[u8]) -> (String, bool) {

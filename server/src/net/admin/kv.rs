@@ -19,8 +19,10 @@ use utoipa::{IntoParams, ToSchema};
 use super::Admin;
 use super::error::{ApiError, ErrorBody};
 use super::extract::{Body, Params};
-use super::json::{stored, text_of};
+use super::json::{self, stored, text_of};
+use super::work::work_on;
 use crate::keyspace::DATABASES;
+use crate::node::reply_bytes;
 
 /// Keys of a page, and the most of them.
 const PAGE_KEYS: usize = 100;
@@ -252,8 +254,7 @@ pub(super) async fn put(
             if query.ttl.is_some() {
                 return Err(ApiError::bad_request("with a body in JSON, ttl stands in it"));
             }
-            let put: Put = serde_json::from_slice(&body).map_err(ApiError::bad_json)?;
-            (stored(&put.value)?, put.ttl)
+            work_on(body.len(), move || value_and_ttl(&body)).await?
         }
         Some("application/octet-stream") => (body, query.ttl),
         Some(_) => {
@@ -276,6 +277,12 @@ pub(super) async fn put(
     };
     let status = if condition == Condition::Missing { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, [etag(revision)], Json(Written { key: Key::of(&key), revision })).into_response())
+}
+
+/// What the body of a put says.
+fn value_and_ttl(body: &[u8]) -> Result<(Bytes, Option<f64>), ApiError> {
+    let put: Put = serde_json::from_slice(body).map_err(ApiError::bad_json)?;
+    Ok((stored(&put.value)?, put.ttl))
 }
 
 /// The content type without its parameters.
@@ -310,16 +317,8 @@ pub(super) async fn get(
         }
         return Ok(answer);
     }
-    let entry = found.entry(&key, Values::Shown);
-    if query.form == Some(Form::Json)
-        && let Ok(value) = serde_json::from_slice::<Box<RawValue>>(&found.value)
-    {
-        // As it is written: numbers keep their digits.
-        let text = serde_json::to_string(&EntryWith { entry: Entry { value: None, encoding: None, ..entry }, value })
-            .map_err(|_| ApiError::unexpected())?;
-        return Ok(([tag, (header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], text).into_response());
-    }
-    Ok(([tag], Json(entry)).into_response())
+    let text = work_on(found.value.len(), move || found.text(&key, query.form)).await?;
+    Ok(([tag], json::answer(text)).into_response())
 }
 
 /// An entry whose value is JSON.
@@ -369,26 +368,11 @@ pub(super) async fn batch(
         return Err(ApiError::bad_request("a batch has no condition"));
     }
     let db = database(query.db)?;
-    let BatchBody { put, delete } = serde_json::from_slice(&body).map_err(ApiError::bad_json)?;
-    if put.is_empty() && delete.is_empty() {
+    let Some(changes) = work_on(body.len(), move || changes_of(&body)).await? else {
         return Ok(Json(BatchDone { put: 0, deleted: 0 }));
-    }
-    // Deletions alone are executed also when the disk is full.
-    if put.is_empty() {
-        let deletions = command("DEL", delete.into_iter().map(Bytes::from));
-        return match admin.run(db, vec![deletions]).await?.remove(0) {
-            Reply::Integer(deleted) => Ok(Json(BatchDone { put: 0, deleted })),
-            _ => Err(ApiError::unexpected()),
-        };
-    }
-    let mut changes = command("BATCH", []);
-    for (key, value) in &put {
-        changes.extend([Bytes::from_static(b"SET"), Bytes::from(key.clone()), stored(value)?]);
-    }
-    for key in delete {
-        changes.extend([Bytes::from_static(b"DEL"), Bytes::from(key), Bytes::new()]);
-    }
+    };
     match admin.run(db, vec![changes]).await?.remove(0) {
+        Reply::Integer(deleted) => Ok(Json(BatchDone { put: 0, deleted })),
         Reply::Array(counts) => match counts[..] {
             [Reply::Integer(put), Reply::Integer(deleted)] => Ok(Json(BatchDone { put, deleted })),
             _ => Err(ApiError::unexpected()),
@@ -397,16 +381,33 @@ pub(super) async fn batch(
     }
 }
 
+/// The command for a batch; none if there is nothing to do.
+fn changes_of(body: &[u8]) -> Result<Option<Vec<Bytes>>, ApiError> {
+    let BatchBody { put, delete } = serde_json::from_slice(body).map_err(ApiError::bad_json)?;
+    if put.is_empty() {
+        // Deletions alone are executed also when the disk is full.
+        return Ok((!delete.is_empty()).then(|| command("DEL", delete.into_iter().map(Bytes::from))));
+    }
+    let mut changes = command("BATCH", []);
+    for (key, value) in put {
+        changes.extend([Bytes::from_static(b"SET"), Bytes::from(key), stored(&value)?]);
+    }
+    for key in delete {
+        changes.extend([Bytes::from_static(b"DEL"), Bytes::from(key), Bytes::new()]);
+    }
+    Ok(Some(changes))
+}
+
 /// Returns keys in byte order, a page at a time. A page is one moment; a series of pages is not.
 #[utoipa::path(get, path = "/kv", params(PageQuery),
     responses((status = 200, body = Page), (status = 400, body = ErrorBody), (status = 503, body = ErrorBody)))]
-pub(super) async fn page(State(admin): State<Arc<Admin>>, Params(query): Params<PageQuery>) -> Result<Json<Page>, ApiError> {
+pub(super) async fn page(State(admin): State<Arc<Admin>>, Params(query): Params<PageQuery>) -> Result<Response, ApiError> {
     let db = database(query.db)?;
     let limit = query.limit.unwrap_or(PAGE_KEYS);
     if !(1..=PAGE_KEYS_MAX).contains(&limit) {
         return Err(ApiError::bad_request("limit must be 1 to 10000"));
     }
-    let Some((lower, upper)) = query.bounds() else { return Ok(Json(Page { items: Vec::new(), cursor: None })) };
+    let Some((lower, upper)) = query.bounds() else { return Ok(Json(Page { items: Vec::new(), cursor: None }).into_response()) };
     let (first, second) = if query.reverse { (upper, lower) } else { (lower, upper) };
     let [entries, count] = [&b"WITHENTRIES"[..], b"COUNT"].map(Bytes::from_static);
     let mut range = command("RANGE", [first, second, entries, count, number(limit as u64)]);
@@ -415,7 +416,10 @@ pub(super) async fn page(State(admin): State<Arc<Admin>>, Params(query): Params<
         range.extend([Bytes::from_static(b"CURSOR"), Bytes::from(cursor)]);
     }
     let values = if query.values.unwrap_or(true) { Values::Shown } else { Values::Hidden };
-    read_page(&admin.run(db, vec![range]).await?.remove(0), values).map(Json).ok_or_else(ApiError::unexpected)
+    let reply = admin.run(db, vec![range]).await?.remove(0);
+    let bytes = reply_bytes(&reply);
+    let write = move || json::text(&read_page(&reply, values).ok_or_else(ApiError::unexpected)?);
+    Ok(json::answer(work_on(bytes, write).await?))
 }
 
 impl PageQuery {
@@ -477,6 +481,17 @@ impl Found {
     /// Seconds left.
     fn ttl(&self) -> Option<f64> {
         (self.left_ms >= 0).then(|| self.left_ms as f64 / 1000.0)
+    }
+
+    /// The answer about this key alone.
+    fn text(&self, key: &[u8], form: Option<Form>) -> Result<Vec<u8>, ApiError> {
+        if form == Some(Form::Json)
+            && let Ok(value) = serde_json::from_slice::<Box<RawValue>>(&self.value)
+        {
+            // As it is written: numbers keep their digits.
+            return json::text(&EntryWith { entry: self.entry(key, Values::Hidden), value });
+        }
+        json::text(&self.entry(key, Values::Shown))
     }
 
     fn entry(&self, key: &[u8], values: Values) -> Entry {

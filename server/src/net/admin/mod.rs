@@ -1,7 +1,8 @@
 //! The admin listener: HTTP for applications without a Redis client, for operators, for Prometheus, and for the page in a browser.
 //! `access` decides who may ask, `kv` is the keys, `node` what is told of the node and the cluster, `console` any command, `exposition` the
-//! metrics, `page` the files of the page, `openapi` the description of it all, `extract` what handlers take out of a request. All of them ask the same `Services` that clients' connections
-//! use, so nothing can be done here that cannot be done there.
+//! metrics, `page` the files of the page, `openapi` the description of it all, `extract` what handlers take out of a request, `json` what goes
+//! in and out, `work` where it is made. All of them ask the same `Services` that clients' connections use, so nothing can be done here that
+//! cannot be done there.
 //! Everything has a limit: connections, the time for a request's head and for its answer, headers, and bodies.
 
 mod access;
@@ -15,6 +16,7 @@ mod kv;
 mod node;
 mod openapi;
 mod page;
+mod work;
 
 use std::sync::Arc;
 use std::time::Duration;
