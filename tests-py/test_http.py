@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import pytest
 
-from servers import Node, client
+from servers import Node, client, wait_until
 
 DEADLINE_S = 20
 
@@ -176,6 +176,58 @@ def test_bad_requests_are_refused_and_say_so(admin, db):
         answer = ask(admin, method, path, body, **headers)
         assert (answer.status, answer.code, answer.json()["error"]["executed"]) == (status, code, "no"), (method, path, body)
     assert db.dbsize() == 0
+
+
+def test_large_values_go_in_and_out(admin, db):
+    zeros, text = bytes(1 << 20), "ü" * (1 << 19)
+    ask(admin, "PUT", "/kv/zeros", zeros, Content_Type="application/octet-stream")
+    put(admin, "text", text)
+    assert (db.get("zeros"), db.get("text")) == (zeros, text.encode())
+    assert ask(admin, "GET", "/kv/zeros").json()["value"] == zeros.decode()
+    assert ask(admin, "GET", "/kv/zeros", Accept="application/octet-stream").body == zeros
+    items = ask(admin, "GET", "/kv").json()["items"]
+    assert [(item["key"], item["value"]) for item in items] == [("text", text), ("zeros", zeros.decode())]
+    assert [("value" in item, item["size"]) for item in ask(admin, "GET", "/kv?values=false").json()["items"]] == [(False, 1 << 20)] * 2
+    replies = ask(admin, "POST", "/command", {"command": ["MGET", "zeros", "text"]}).json()["reply"]["value"]
+    assert [reply["value"] for reply in replies] == [zeros.decode(), text]
+
+
+def unfinished_put(port: int, length: int) -> http.client.HTTPConnection:
+    """A put with a body that lacks its end."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE_S)
+    connection.putrequest("PUT", "/kv/unfinished")
+    connection.putheader("Content-Type", "application/octet-stream")
+    connection.putheader("Content-Length", str(length))
+    connection.endheaders()
+    for _ in range((length >> 20) - 1):
+        connection.send(bytes(1 << 20))
+    return connection
+
+
+def test_requests_share_a_bounded_memory(tmp_path):
+    node = Node(tmp_path, request_timeout=2000)
+    node.start()
+    admin = node.port + 1000
+    try:
+        # Three times their size is held: 504 of 512 MiB.
+        unfinished = [unfinished_put(admin, 120 << 20), unfinished_put(admin, 48 << 20)]
+        value = bytes(3 << 20)
+
+        def write() -> Answer:
+            return ask(admin, "PUT", "/kv/large", value, Content_Type="application/octet-stream")
+
+        # The nodes of a busy machine may not know the outcome of a write in time.
+        refused = wait_until(lambda: (answer := write()).status == 503 and answer, "a large body is refused")
+        assert (refused.code, refused.json()["error"]["executed"]) == ("overloaded", "no")
+        assert refused.headers["Retry-After"] == "1"
+        assert put(admin, "small", "value").status == 200
+        assert ask(admin, "GET", "/kv/small").json()["value"] == "value"
+        for connection in unfinished:
+            connection.close()
+        wait_until(lambda: write().status == 200, "what was held is given back")
+        assert ask(admin, "GET", "/kv/large", Accept="application/octet-stream").body == value
+    finally:
+        node.close()
 
 
 def test_a_database_of_its_own(admin, db):

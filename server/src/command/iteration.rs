@@ -10,7 +10,7 @@ use raftlog::engine::Direction;
 use resp::Reply;
 
 use super::quoting::until_zero;
-use super::revision::entry_reply;
+use super::revision::{entry_reply, parse_length};
 use super::spec::Arity::{AtLeast, Exactly};
 use super::spec::flags::{ITERATES, READONLY};
 use super::spec::{BLANK, CommandFailure, CommandResult, CommandSpec, Flags, Group, ReadCommand, read};
@@ -47,7 +47,7 @@ pub(super) const COMMANDS: &[CommandSpec] = &[
         name: "range",
         arity: AtLeast(3),
         since: "redraft",
-        summary: "Returns the keys of a range in byte order, a page at a time, alone, with their values, or with what ENTRY says of each.",
+        summary: "Returns the keys of a range in byte order, a page at a time, alone, with their values, or with what ENTRY says of each, up to MAXLEN.",
         complexity: "O(log(N)+M) with N being the number of keys in the database and M the number of keys examined.",
         handler: read::<Range>(),
         ..ROW
@@ -214,6 +214,8 @@ struct Range {
     pattern: Option<Bytes>,
     count: usize,
     shape: Shape,
+    /// MAXLEN: the longest value that is part of an entry.
+    value_bytes_max: usize,
     /// The last key examined by the page before.
     after: Option<Vec<u8>>,
 }
@@ -228,6 +230,7 @@ impl ReadCommand for Range {
             pattern: None,
             count: RANGE_COUNT,
             shape: Shape::Keys,
+            value_bytes_max: usize::MAX,
             after: None,
         };
         let mut rest = &args[3..];
@@ -242,6 +245,7 @@ impl ReadCommand for Range {
                     match name {
                         b"match" => range.pattern = Some(value.clone()),
                         b"count" => range.count = parse_count(value)?,
+                        b"maxlen" => range.value_bytes_max = parse_length(value)?,
                         b"cursor" => range.after = parse_range_cursor(value)?,
                         _ => return Err(CommandError::Syntax),
                     }
@@ -278,8 +282,9 @@ impl ReadCommand for Range {
                         page.items.push(Reply::Bulk(reader.value(&key, &metadata).map_err(CommandFailure::Engine)?));
                     }
                     Shape::Entries => {
-                        page.bytes += metadata.value.length();
-                        page.items.push(entry_reply(&key, &metadata, reader)?);
+                        let length = metadata.value.length();
+                        page.bytes += if length > self.value_bytes_max { 0 } else { length };
+                        page.items.push(entry_reply(&key, &metadata, self.value_bytes_max, reader)?);
                     }
                 }
             }

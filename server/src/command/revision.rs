@@ -34,8 +34,10 @@ pub(super) const COMMANDS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "entry",
+        arity: AtLeast(2),
         flags: Flags(READONLY | FAST),
-        summary: "Returns the type, value, length, time to live in milliseconds and revision of a key, as of one moment.",
+        summary: "Returns the type, value, length, time to live in milliseconds and revision of a key, as of one moment. A value that is \
+                  longer than MAXLEN is left out.",
         handler: read::<Entry>(),
         ..ROW
     },
@@ -71,15 +73,15 @@ pub(super) const COMMANDS: &[CommandSpec] = &[
     },
 ];
 
-/// What ENTRY says of a key, but for its name.
-pub(super) fn entry_reply(key: &[u8], metadata: &Metadata, reader: &Reader<'_>) -> Result<Reply, ReadError> {
+/// What ENTRY says of a key, but for its name; without a value of more bytes than `value_bytes_max`.
+pub(super) fn entry_reply(key: &[u8], metadata: &Metadata, value_bytes_max: usize, reader: &Reader<'_>) -> Result<Reply, ReadError> {
     let left_ms = match metadata.deadline {
         Some(deadline) => integer(deadline.0.saturating_sub(reader.time()?.0)),
         None => Reply::Integer(-1),
     };
     Ok(Reply::Array(vec![
         Reply::text(metadata.key_type.name()),
-        Reply::Bulk(reader.value(key, metadata)?),
+        if metadata.value.length() > value_bytes_max { Reply::Null } else { Reply::Bulk(reader.value(key, metadata)?) },
         integer(metadata.value.length() as u64),
         left_ms,
         integer(metadata.revision),
@@ -88,6 +90,11 @@ pub(super) fn entry_reply(key: &[u8], metadata: &Metadata, reader: &Reader<'_>) 
 
 fn integer(number: u64) -> Reply {
     Reply::Integer(i64::try_from(number).unwrap_or(i64::MAX))
+}
+
+/// A MAXLEN.
+pub(super) fn parse_length(text: &[u8]) -> Result<usize, CommandError> {
+    usize::try_from(number::integer(text)?).map_err(|_| CommandError::NotAnInteger)
 }
 
 /// A revision as an argument.
@@ -111,16 +118,22 @@ impl ReadCommand for Revision {
 
 struct Entry {
     key: Bytes,
+    value_bytes_max: usize,
 }
 
 impl ReadCommand for Entry {
     fn parse(args: &[Bytes]) -> Result<Self, CommandError> {
-        Ok(Self { key: args[1].clone() })
+        let value_bytes_max = match &args[2..] {
+            [] => usize::MAX,
+            [option, length] if option.eq_ignore_ascii_case(b"maxlen") => parse_length(length)?,
+            _ => return Err(CommandError::Syntax),
+        };
+        Ok(Self { key: args[1].clone(), value_bytes_max })
     }
 
     fn read(self, reader: &Reader<'_>) -> CommandResult {
         match reader.metadata(&self.key)? {
-            Some(metadata) => Ok(entry_reply(&self.key, &metadata, reader)?),
+            Some(metadata) => Ok(entry_reply(&self.key, &metadata, self.value_bytes_max, reader)?),
             None => Ok(Reply::Null),
         }
     }
@@ -258,6 +271,11 @@ mod tests {
              entry k -> ['string' 'value' 5 1500 1]
              set k v -> OK
              entry k -> ['string' 'v' 1 -1 2]
+             entry k MAXLEN 1 -> ['string' 'v' 1 -1 2]
+             entry k maxlen 0 -> ['string' nil 1 -1 2]
+             entry k MAXLEN -1 -> ERR value is not an integer or out of range
+             entry k MAXLEN -> ERR syntax error
+             entry k LIMIT 1 -> ERR syntax error
              entry other -> nil",
         );
     }

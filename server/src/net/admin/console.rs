@@ -7,16 +7,20 @@ use axum::extract::State;
 use axum::response::Response;
 use resp::Reply;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::Admin;
 use super::error::{ApiError, ErrorBody};
-use super::extract::Body;
-use super::json;
+use super::extract::{BODY_COPIES, Body};
+use super::json::{self, Typed};
 use super::work::work_on;
-use crate::keyspace::DATABASES;
+use crate::command::{CommandSpec, Keys, flags, table};
+use crate::error::RequestError;
+use crate::keyspace::{DATABASES, STRING_BYTES_MAX};
 use crate::node::reply_bytes;
+
+/// The longest reply about many keys: that of KEYS, and of MGET.
+const MANY_KEYS_BYTES_MAX: usize = 256 << 20;
 
 /// A command.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -36,7 +40,7 @@ pub struct CommandBody {
 pub struct CommandAnswer {
     /// `{"type", "value"}`, and `"encoding": "base64"` for bytes that are not UTF-8.
     #[schema(value_type = Object)]
-    reply: Value,
+    reply: Typed<Reply>,
 }
 
 /// Executes a command.
@@ -44,12 +48,56 @@ pub struct CommandAnswer {
     responses((status = 200, description = "The reply, which may be an error of type `error`", body = CommandAnswer),
         (status = 400, body = ErrorBody), (status = 503, body = ErrorBody),
         (status = 504, description = "Nobody knows whether it was executed", body = ErrorBody)))]
-pub(super) async fn command(State(admin): State<Arc<Admin>>, Body(body): Body) -> Result<Response, ApiError> {
+pub(super) async fn command(State(admin): State<Arc<Admin>>, Body(body, mut share): Body) -> Result<Response, ApiError> {
+    let body_bytes = BODY_COPIES * body.len();
     let CommandBody { command, db } = work_on(body.len(), move || serde_json::from_slice(&body).map_err(ApiError::bad_json)).await?;
     if command.is_empty() || db >= DATABASES {
         return Err(ApiError::bad_request("a command has a name, and a database from 0 to 15"));
     }
-    let reply: Reply = admin.services.execute(command.into_iter().map(Bytes::from).collect(), db).await?;
-    let text = work_on(reply_bytes(&reply), move || json::text(&CommandAnswer { reply: json::reply(&reply) })).await?;
-    Ok(json::answer(text))
+    let args: Vec<Bytes> = command.into_iter().map(Bytes::from).collect();
+    let (is_write, bytes_max) = table::resolve(&args).map_or((false, 0), |spec| (spec.is_write(), reply_bytes_max(spec, &args)));
+    // How long the reply is is known only when it is there.
+    share.hold(body_bytes + bytes_max).await?;
+    let reply = admin.services.execute(args, db).await?;
+    let (bytes, reply) = work_on(reply_bytes(&reply), move || Ok((json::reply_text_bytes(&reply), reply))).await?;
+    // What was executed cannot be refused any more.
+    share.hold(reply_bytes(&reply) + bytes).await.map_err(|error| if is_write { RequestError::Unknown.into() } else { error })?;
+    let text = work_on(bytes, move || json::text(&CommandAnswer { reply: Typed(reply) }, bytes)).await?;
+    Ok(json::answer(share.carried_by(text)))
+}
+
+/// The longest reply of a command, in bytes. Of those that write, only a few answer what was there before.
+fn reply_bytes_max(spec: &CommandSpec, args: &[Bytes]) -> usize {
+    if spec.is_write() {
+        let returns_value = spec.name.starts_with("get") || args.iter().skip(3).any(|option| option.eq_ignore_ascii_case(b"get"));
+        return if returns_value { STRING_BYTES_MAX } else { 0 };
+    }
+    match spec.keys {
+        Keys::One(_) => STRING_BYTES_MAX,
+        Keys::Range { .. } => MANY_KEYS_BYTES_MAX,
+        Keys::None if spec.flags.contains(flags::ITERATES) => MANY_KEYS_BYTES_MAX,
+        Keys::None => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_taken_for_replies_that_may_be_large() {
+        let check = |line: &str, expected: usize| {
+            let args: Vec<_> = line.split(' ').map(|word| Bytes::copy_from_slice(word.as_bytes())).collect();
+            let spec = table::resolve(&args).expect("a valid line");
+            assert_eq!(reply_bytes_max(spec, &args), expected, "{line}");
+        };
+        check("PING", 0);
+        check("INCR n", 0);
+        check("SET k v", 0);
+        check("SET k v GET", STRING_BYTES_MAX);
+        check("GETDEL k", STRING_BYTES_MAX);
+        check("GET k", STRING_BYTES_MAX);
+        check("MGET a b", MANY_KEYS_BYTES_MAX);
+        check("KEYS *", MANY_KEYS_BYTES_MAX);
+    }
 }

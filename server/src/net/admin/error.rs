@@ -8,6 +8,9 @@ use utoipa::ToSchema;
 
 use crate::error::RequestError;
 
+/// When what was refused for now may be tried again: a failover takes one to three seconds.
+const RETRY_AFTER_SECONDS: &str = "1";
+
 /// Whether the request may have had an effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -108,6 +111,9 @@ impl IntoResponse for ApiError {
         let body = Json(ErrorBody { error: ErrorFields { code, message, executed } });
         if status == StatusCode::UNAUTHORIZED {
             return (status, [(header::WWW_AUTHENTICATE, "Basic realm=\"redraft\"")], body).into_response();
+        }
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            return (status, [(header::RETRY_AFTER, RETRY_AFTER_SECONDS)], body).into_response();
         }
         (status, body).into_response()
     }

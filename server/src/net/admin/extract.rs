@@ -1,12 +1,24 @@
 //! What handlers take out of a request, with refusals in the form of all errors.
 
+use std::convert::Infallible;
+use std::sync::Arc;
+
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
-use axum::http::StatusCode;
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode, header};
 use serde::de::DeserializeOwned;
+use tokio_stream::StreamExt;
 
+use super::Admin;
+use super::budget::Share;
 use super::error::ApiError;
+use crate::keyspace::STRING_BYTES_MAX;
+
+/// Bytes of a body: the longest value in JSON, where a byte may take two, and some.
+const BODY_BYTES_MAX: usize = 2 * STRING_BYTES_MAX + (1 << 20);
+/// How often a body may be in memory: itself, the JSON in it, and the string in that.
+pub(super) const BODY_COPIES: usize = 3;
 
 /// The query string.
 pub(super) struct Params<T>(pub(super) T);
@@ -20,16 +32,51 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
     }
 }
 
-/// The body, if it is not too large.
-pub(super) struct Body(pub(super) Bytes);
+impl FromRequestParts<Arc<Admin>> for Share {
+    type Rejection = Infallible;
 
-impl<S: Send + Sync> FromRequest<S> for Body {
+    async fn from_request_parts(_: &mut Parts, admin: &Arc<Admin>) -> Result<Self, Infallible> {
+        Ok(admin.share())
+    }
+}
+
+/// The body, if it is not too large, and the memory that is held for it and what is made of it.
+pub(super) struct Body(pub(super) Bytes, pub(super) Share);
+
+impl FromRequest<Arc<Admin>> for Body {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        Bytes::from_request(request, state).await.map(Self).map_err(|rejection| match rejection.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "the body is too large"),
-            _ => ApiError::bad_request(rejection.body_text()),
-        })
+    async fn from_request(request: Request, admin: &Arc<Admin>) -> Result<Self, ApiError> {
+        let announced = announced_bytes(request.headers());
+        let bytes_max = announced.unwrap_or(BODY_BYTES_MAX);
+        if bytes_max > BODY_BYTES_MAX {
+            return Err(too_large());
+        }
+        let mut share = admin.share();
+        let mut chunks = request.into_body().into_data_stream();
+        let mut body: Vec<u8> = Vec::new();
+        while let Some(chunk) = chunks.next().await {
+            let chunk = chunk.map_err(|error| ApiError::bad_request(format!("the body did not arrive: {error}")))?;
+            let needed = body.len() + chunk.len();
+            if needed > BODY_BYTES_MAX {
+                return Err(too_large());
+            }
+            if needed > body.capacity() {
+                // Never by the length that was announced alone: who sends slowly would hold memory for others in vain.
+                let capacity = (2 * needed).min(bytes_max).max(needed);
+                share.hold(BODY_COPIES * capacity).await?;
+                body.reserve_exact(capacity - body.len());
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(Self(body.into(), share))
     }
+}
+
+fn announced_bytes(headers: &HeaderMap) -> Option<usize> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+fn too_large() -> ApiError {
+    ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "the body is too large")
 }

@@ -12,21 +12,27 @@ use axum::response::{IntoResponse, Response};
 use percent_encoding::percent_decode_str;
 use resp::Reply;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
 use super::Admin;
+use super::budget::Share;
 use super::error::{ApiError, ErrorBody};
 use super::extract::{Body, Params};
-use super::json::{self, stored, text_of};
+use super::json::{self, Text, encoding_of, stored, text_of};
 use super::work::work_on;
-use crate::keyspace::DATABASES;
+use crate::keyspace::{DATABASES, KEY_BYTES_MAX, STRING_BYTES_MAX};
 use crate::node::reply_bytes;
 
 /// Keys of a page, and the most of them.
 const PAGE_KEYS: usize = 100;
 const PAGE_KEYS_MAX: usize = 10_000;
+/// Values up to this length are read at once; of a longer one, memory is taken first.
+const VALUE_BYTES_AT_ONCE: usize = 32 << 10;
+/// What a key takes in JSON beside its name and its value.
+const ENTRY_BYTES: usize = 256;
+/// Bytes of a page with values: RANGE ends one at 16 MiB, which its last value may exceed.
+const PAGE_BYTES_MAX: usize = (16 << 20) + STRING_BYTES_MAX;
 /// The header of a raw value that says how many seconds it has left.
 const TTL_HEADER: &str = "redraft-ttl";
 /// The longest time to live that is taken, in seconds: far beyond any use, and far from the end of 64 bits of milliseconds.
@@ -101,7 +107,8 @@ pub struct Entry {
     key_type: String,
     /// The value, in base64 if it is not UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
-    value: Option<Value>,
+    #[schema(value_type = Option<Value>)]
+    value: Option<Text>,
     #[serde(skip_serializing_if = "Option::is_none")]
     encoding: Option<&'static str>,
     /// Bytes of the value.
@@ -245,7 +252,7 @@ pub(super) async fn put(
     uri: OriginalUri,
     Params(query): Params<KeyQuery>,
     headers: HeaderMap,
-    Body(body): Body,
+    Body(body, _share): Body,
 ) -> Result<Response, ApiError> {
     let (key, db, condition) = (key_of(&uri)?, database(query.db)?, Condition::of(&headers)?);
     let (value, ttl) = match media_type(&headers) {
@@ -300,33 +307,53 @@ pub(super) async fn get(
     uri: OriginalUri,
     Params(query): Params<KeyQuery>,
     headers: HeaderMap,
+    mut share: Share,
 ) -> Result<Response, ApiError> {
     let (key, db) = (key_of(&uri)?, database(query.db)?);
-    let reply = admin.run(db, vec![command("ENTRY", [key.clone()])]).await?.remove(0);
-    if reply == Reply::Null {
-        return Err(ApiError::no_such_key());
-    }
-    let found = Found::of(&reply).ok_or_else(ApiError::unexpected)?;
+    let (found, value) = find(&admin, db, &key, &mut share).await?;
     let tag = etag(found.revision);
     if headers.get(header::ACCEPT).is_some_and(|accept| accept.as_bytes().starts_with(b"application/octet-stream")) {
         let mut answer =
-            ([tag, (header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))], found.value.clone()).into_response();
+            ([tag, (header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))], share.carried_by(value)).into_response();
         if let Some(seconds) = found.ttl() {
             let value = HeaderValue::from_str(&seconds.to_string()).expect("a number is a header");
             answer.headers_mut().insert(TTL_HEADER, value);
         }
         return Ok(answer);
     }
-    let text = work_on(found.value.len(), move || found.text(&key, query.form)).await?;
-    Ok(([tag], json::answer(text)).into_response())
+    let measured = value.clone();
+    let value_bytes = work_on(value.len(), move || Ok(json::text_bytes(&measured))).await?;
+    let bytes = ENTRY_BYTES + json::text_bytes(&key) + value_bytes;
+    share.hold(value.len() + bytes).await?;
+    let text = work_on(bytes, move || found.text(&key, &value, query.form, bytes)).await?;
+    Ok(([tag], json::answer(share.carried_by(text))).into_response())
+}
+
+/// A key, its value too, for which memory is held.
+async fn find(admin: &Admin, db: u8, key: &Bytes, share: &mut Share) -> Result<(Found, Bytes), ApiError> {
+    let mut value_bytes_max = VALUE_BYTES_AT_ONCE;
+    loop {
+        let entry = command("ENTRY", [key.clone(), Bytes::from_static(b"MAXLEN"), number(value_bytes_max as u64)]);
+        let reply = admin.run(db, vec![entry]).await?.remove(0);
+        if reply == Reply::Null {
+            return Err(ApiError::no_such_key());
+        }
+        let mut found = Found::of(&reply).ok_or_else(ApiError::unexpected)?;
+        if let Some(value) = found.value.take() {
+            return Ok((found, value));
+        }
+        // It may have grown again when it is read.
+        value_bytes_max = usize::try_from(found.size).map_err(|_| ApiError::unexpected())?;
+        share.hold(value_bytes_max).await?;
+    }
 }
 
 /// An entry whose value is JSON.
 #[derive(Serialize)]
-struct EntryWith {
+struct EntryWith<'a> {
     #[serde(flatten)]
     entry: Entry,
-    value: Box<RawValue>,
+    value: &'a RawValue,
 }
 
 /// Deletes a key.
@@ -362,7 +389,7 @@ pub(super) async fn batch(
     State(admin): State<Arc<Admin>>,
     Params(query): Params<KeyQuery>,
     headers: HeaderMap,
-    Body(body): Body,
+    Body(body, _share): Body,
 ) -> Result<Json<BatchDone>, ApiError> {
     if Condition::of(&headers)? != Condition::None {
         return Err(ApiError::bad_request("a batch has no condition"));
@@ -401,7 +428,11 @@ fn changes_of(body: &[u8]) -> Result<Option<Vec<Bytes>>, ApiError> {
 /// Returns keys in byte order, a page at a time. A page is one moment; a series of pages is not.
 #[utoipa::path(get, path = "/kv", params(PageQuery),
     responses((status = 200, body = Page), (status = 400, body = ErrorBody), (status = 503, body = ErrorBody)))]
-pub(super) async fn page(State(admin): State<Arc<Admin>>, Params(query): Params<PageQuery>) -> Result<Response, ApiError> {
+pub(super) async fn page(
+    State(admin): State<Arc<Admin>>,
+    Params(query): Params<PageQuery>,
+    mut share: Share,
+) -> Result<Response, ApiError> {
     let db = database(query.db)?;
     let limit = query.limit.unwrap_or(PAGE_KEYS);
     if !(1..=PAGE_KEYS_MAX).contains(&limit) {
@@ -415,11 +446,15 @@ pub(super) async fn page(State(admin): State<Arc<Admin>>, Params(query): Params<
     if let Some(cursor) = query.cursor {
         range.extend([Bytes::from_static(b"CURSOR"), Bytes::from(cursor)]);
     }
-    let values = if query.values.unwrap_or(true) { Values::Shown } else { Values::Hidden };
+    let value_bytes_max = if query.values.unwrap_or(true) { STRING_BYTES_MAX } else { 0 };
+    range.extend([Bytes::from_static(b"MAXLEN"), number(value_bytes_max as u64)]);
+    // How much there is to read is known only when it is read.
+    share.hold((limit * (KEY_BYTES_MAX + value_bytes_max)).min(PAGE_BYTES_MAX)).await?;
     let reply = admin.run(db, vec![range]).await?.remove(0);
-    let bytes = reply_bytes(&reply);
-    let write = move || json::text(&read_page(&reply, values).ok_or_else(ApiError::unexpected)?);
-    Ok(json::answer(work_on(bytes, write).await?))
+    let (bytes, reply) = work_on(reply_bytes(&reply), move || Ok((json::reply_text_bytes(&reply), reply))).await?;
+    share.hold(reply_bytes(&reply) + bytes).await?;
+    let write = move || json::text(&read_page(&reply).ok_or_else(ApiError::unexpected)?, bytes);
+    Ok(json::answer(share.carried_by(work_on(bytes, write).await?)))
 }
 
 impl PageQuery {
@@ -445,17 +480,11 @@ impl PageQuery {
     }
 }
 
-/// Whether values are part of an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Values {
-    Shown,
-    Hidden,
-}
-
 /// What ENTRY says.
 struct Found {
     key_type: String,
-    value: Bytes,
+    /// None if it is longer than what was asked for.
+    value: Option<Bytes>,
     size: i64,
     left_ms: i64,
     revision: i64,
@@ -465,15 +494,13 @@ impl Found {
     fn of(reply: &Reply) -> Option<Self> {
         let Reply::Array(fields) = reply else { return None };
         match &fields[..] {
-            [Reply::Bulk(key_type), Reply::Bulk(value), Reply::Integer(size), Reply::Integer(left_ms), Reply::Integer(revision)] => {
-                Some(Self {
-                    key_type: String::from_utf8_lossy(key_type).into_owned(),
-                    value: value.clone(),
-                    size: *size,
-                    left_ms: *left_ms,
-                    revision: *revision,
-                })
-            }
+            [Reply::Bulk(key_type), value, Reply::Integer(size), Reply::Integer(left_ms), Reply::Integer(revision)] => Some(Self {
+                key_type: String::from_utf8_lossy(key_type).into_owned(),
+                value: if let Reply::Bulk(value) = value { Some(value.clone()) } else { None },
+                size: *size,
+                left_ms: *left_ms,
+                revision: *revision,
+            }),
             _ => None,
         }
     }
@@ -484,31 +511,30 @@ impl Found {
     }
 
     /// The answer about this key alone.
-    fn text(&self, key: &[u8], form: Option<Form>) -> Result<Vec<u8>, ApiError> {
+    fn text(self, key: &[u8], value: &Bytes, form: Option<Form>, bytes: usize) -> Result<Vec<u8>, ApiError> {
         if form == Some(Form::Json)
-            && let Ok(value) = serde_json::from_slice::<Box<RawValue>>(&self.value)
+            && let Ok(value) = serde_json::from_slice::<&RawValue>(value)
         {
             // As it is written: numbers keep their digits.
-            return json::text(&EntryWith { entry: self.entry(key, Values::Hidden), value });
+            return json::text(&EntryWith { entry: self.entry(key), value }, bytes);
         }
-        json::text(&self.entry(key, Values::Shown))
+        json::text(&Self { value: Some(value.clone()), ..self }.entry(key), bytes)
     }
 
-    fn entry(&self, key: &[u8], values: Values) -> Entry {
-        let shown = (values == Values::Shown).then(|| text_of(&self.value));
-        let encoding = shown.as_ref().and_then(|(_, is_base64)| is_base64.then_some("base64"));
-        let value = shown.map(|(text, _)| Value::String(text));
-        let (key_type, size, revision) = (self.key_type.clone(), self.size, self.revision);
-        Entry { key: Key::of(key), key_type, value, encoding, size, ttl: self.ttl(), revision }
+    fn entry(self, key: &[u8]) -> Entry {
+        let ttl = self.ttl();
+        let Self { key_type, value, size, revision, .. } = self;
+        let encoding = value.as_deref().and_then(encoding_of);
+        Entry { key: Key::of(key), key_type, value: value.map(Text), encoding, size, ttl, revision }
     }
 }
 
-fn read_page(reply: &Reply, values: Values) -> Option<Page> {
+fn read_page(reply: &Reply) -> Option<Page> {
     let Reply::Array(parts) = reply else { return None };
     let [Reply::Bulk(cursor), Reply::Array(items)] = &parts[..] else { return None };
     let (pairs, []) = items.as_chunks::<2>() else { return None };
     let entry = |[key, entry]: &[Reply; 2]| match key {
-        Reply::Bulk(key) => Found::of(entry).map(|found| found.entry(key, values)),
+        Reply::Bulk(key) => Found::of(entry).map(|found| found.entry(key)),
         _ => None,
     };
     let items = pairs.iter().map(entry).collect::<Option<Vec<_>>>()?;

@@ -3,9 +3,11 @@
 //! metrics, `page` the files of the page, `openapi` the description of it all, `extract` what handlers take out of a request, `json` what goes
 //! in and out, `work` where it is made. All of them ask the same `Services` that clients' connections use, so nothing can be done here that
 //! cannot be done there.
-//! Everything has a limit: connections, the time for a request's head and for its answer, headers, and bodies.
+//! Everything has a limit: connections, the time for a request's head and for its answer, headers, bodies, and (`budget`) the memory that
+//! all requests hold together.
 
 mod access;
+mod budget;
 mod console;
 mod error;
 mod events;
@@ -22,7 +24,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use bytes::Bytes;
@@ -33,9 +34,9 @@ use resp::Reply;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{Semaphore, watch};
 
+use self::budget::{Budget, Share};
 use self::error::ApiError;
 use self::events::Recorder;
-use crate::keyspace::STRING_BYTES_MAX;
 use crate::net::client::{ListenError, Services};
 use crate::node::Request;
 
@@ -52,8 +53,6 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(120);
 /// Bytes of a request's head, and its headers.
 const HEAD_BYTES_MAX: usize = 192 << 10;
 const HEADERS_MAX: usize = 64;
-/// Bytes of a body: the longest value in JSON, where a byte may take two, and some.
-const BODY_BYTES_MAX: usize = 2 * STRING_BYTES_MAX + (1 << 20);
 /// How long requests under way may take when the node stops.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
 /// How long to wait after a failed accept: time for a descriptor to be closed.
@@ -63,6 +62,7 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 pub(crate) struct Admin {
     services: Arc<Services>,
     recorder: Recorder,
+    budget: Budget,
 }
 
 impl Admin {
@@ -81,6 +81,11 @@ impl Admin {
             Some(text) => Err(ApiError::of_reply(text)),
             None => Ok(replies),
         }
+    }
+
+    /// The share of a new request in the memory that there is for all.
+    fn share(&self) -> Share {
+        self.budget.share(self.services.config().runtime.values().request_timeout)
     }
 
     /// The admin addresses of all members, this node's included.
@@ -107,7 +112,7 @@ impl AdminServer {
         let address = services.config().admin_listen.to_string();
         let listener = port.listen(BACKLOG).map_err(|source| ListenError { address, source })?;
         let recorder = Recorder::start(services.node().clone(), Arc::clone(services.metrics()));
-        let router = router(Arc::new(Admin { services: Arc::clone(&services), recorder }));
+        let router = router(Arc::new(Admin { services: Arc::clone(&services), recorder, budget: Budget::new() }));
         Ok(Self { listener, services, router, shutdown })
     }
 
@@ -169,7 +174,6 @@ fn router(admin: Arc<Admin>) -> Router {
         .method_not_allowed_fallback(async || {
             ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path has no such method")
         })
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&admin), access::guard))
         .with_state(admin)
 }
