@@ -87,9 +87,9 @@ pub enum Metric {
     VerifyLastIndex,
     /// Replicas that this node knows to have other data than they should.
     VerifyMismatches,
-    /// Times this node stood for election.
+    /// Terms in which this node stood for election.
     Elections,
-    /// Times this node learnt of another leader.
+    /// Terms whose leader this node has learnt of.
     LeaderChanges,
     /// Rounds that confirmed reads.
     ReadRounds,
@@ -251,8 +251,14 @@ pub const METRICS: &[MetricSpec] = &[
         "replicas",
         "Replicas that RAFT VERIFY found to differ, as this node knows by comparing them or by being one.",
     ),
-    counter(Metric::Elections, "elections", "elections", "elections", "Times this node stood for election."),
-    counter(Metric::LeaderChanges, "leader_changes", "leader_changes", "changes", "Times this node learnt of another leader."),
+    counter(Metric::Elections, "elections", "elections", "elections", "Terms in which this node stood for election."),
+    counter(
+        Metric::LeaderChanges,
+        "leader_changes",
+        "leader_changes",
+        "changes",
+        "Terms whose leader this node has learnt of, itself included.",
+    ),
     counter(Metric::ReadRounds, "read_rounds", "read_rounds", "rounds", "Rounds that confirmed reads, as this node began them."),
     snapshots(Metric::SnapshotsSent, "snapshots_sent", "sent"),
     snapshots(Metric::SnapshotsReceived, "snapshots_received", "received"),

@@ -74,6 +74,15 @@ pub enum NotProposed {
     ChangePending,
 }
 
+/// What happened in the group. A term has one election of each candidate, and one leader at most, so nothing is counted twice or missed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GroupCounts {
+    /// Terms in which this node stood for election.
+    pub elections: u64,
+    /// Terms whose leader this node has learnt of, itself included.
+    pub leaders: u64,
+}
+
 /// A ready on its way to the disk.
 struct Unpersisted {
     number: u64,
@@ -103,6 +112,10 @@ pub struct Group {
     jitter: u64,
     /// Role and term for which the present election timeout was drawn.
     drawn_for: (StateRole, u64),
+    /// The last term in which this node stood for election, and the last whose leader it has learnt of.
+    stood_in: u64,
+    led_in: u64,
+    counts: GroupCounts,
 }
 
 impl Group {
@@ -146,6 +159,9 @@ impl Group {
             installing: false,
             jitter: config.seed,
             drawn_for,
+            stood_in: 0,
+            led_in: 0,
+            counts: GroupCounts::default(),
         };
         group.draw_election_timeout();
         Ok(group)
@@ -157,7 +173,7 @@ impl Group {
         let sole_voter_is_behind = self.is_sole_voter() && !self.unpersisted.is_empty() && !self.is_leader();
         if !self.installing && !sole_voter_is_behind {
             self.raw.tick();
-            self.redraw_election_timeout();
+            self.take_notice();
         }
     }
 
@@ -179,7 +195,7 @@ impl Group {
         if let Err(error) = self.raw.step(message) {
             tracing::debug!(%error, "raft refused a message");
         }
-        self.redraw_election_timeout();
+        self.take_notice();
     }
 
     /// Appends entries to the log of the leader: all of them or none.
@@ -281,7 +297,7 @@ impl Group {
         let is_member = [&state.voters, &state.voters_outgoing, &state.learners].iter().any(|ids| ids.contains(&self.config.node_id));
         if self.is_leader() && !is_member {
             self.raw.raft.become_follower(self.term(), raft::INVALID_ID);
-            self.redraw_election_timeout();
+            self.take_notice();
         }
         Ok(state)
     }
@@ -321,7 +337,7 @@ impl Group {
             if let Err(error) = self.raw.campaign() {
                 tracing::debug!(%error, "raft refused to campaign");
             }
-            self.redraw_election_timeout();
+            self.take_notice();
         }
     }
 
@@ -414,8 +430,19 @@ impl Group {
         self.raw.mut_store().settle(index);
     }
 
-    /// Draws a new election timeout when raft drew one of its own, so that all chance comes from the seed.
-    fn redraw_election_timeout(&mut self) {
+    /// Takes notice of what a step has made of role, term and leader: counts them, and draws a new election timeout when raft drew one of
+    /// its own, so that all chance comes from the seed.
+    fn take_notice(&mut self) {
+        let term = self.term();
+        // To be asked whether one would be elected (PreVote) is no election, and raises no term.
+        if matches!(self.role(), StateRole::Candidate | StateRole::Leader) && term > self.stood_in {
+            self.stood_in = term;
+            self.counts.elections += 1;
+        }
+        if self.leader().is_some() && term > self.led_in {
+            self.led_in = term;
+            self.counts.leaders += 1;
+        }
         if self.drawn_for != (self.raw.raft.state, self.raw.raft.term) {
             self.drawn_for = (self.raw.raft.state, self.raw.raft.term);
             self.draw_election_timeout();
@@ -548,6 +575,11 @@ impl Group {
             return None;
         }
         self.raw.raft.prs().get(peer)
+    }
+
+    /// What has happened since the last time it was asked.
+    pub fn take_counts(&mut self) -> GroupCounts {
+        std::mem::take(&mut self.counts)
     }
 
     /// The log.

@@ -271,6 +271,38 @@ fn a_leader_that_is_removed_leads_no_longer() {
 }
 
 #[test]
+fn elections_and_leaders_are_counted_by_term() {
+    let mut member = Member::new(1, 7);
+    let step = |member: &mut Member, kind, from, term| {
+        let mut message = Message { from, to: 1, term, ..Message::default() };
+        message.set_msg_type(kind);
+        member.group.step(message);
+        member.persists.extend(member.group.effects().persists);
+        while !member.persists.is_empty() {
+            member.persist_one();
+        }
+    };
+    let first = member.group.term();
+    // Three times the others would vote for it, and then they do not.
+    for elections in 0..3 {
+        member.group.campaign();
+        member.group.campaign();
+        assert_eq!(member.group.counts, GroupCounts { elections, leaders: 0 }, "nobody has stood yet");
+        for from in [2, 3] {
+            step(&mut member, MessageType::MsgRequestPreVoteResponse, from, first + elections + 1);
+        }
+        assert_eq!(member.group.counts, GroupCounts { elections: elections + 1, leaders: 0 });
+    }
+    let term = member.group.term();
+    assert_eq!(term, first + 3);
+    for (from, term) in [(2, term), (2, term), (3, term + 1), (2, term + 5), (2, term + 5)] {
+        step(&mut member, MessageType::MsgHeartbeat, from, term);
+    }
+    assert_eq!(member.group.take_counts(), GroupCounts { elections: 3, leaders: 3 });
+    assert_eq!(member.group.take_counts(), GroupCounts::default());
+}
+
+#[test]
 fn only_news_of_a_commit_that_a_later_append_tells_too_is_dropped() {
     let message = |kind, to, index, entries: usize, commit| {
         let mut message = Message { to, term: 4, index, log_term: 3, commit, ..Message::default() };

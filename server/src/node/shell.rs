@@ -449,6 +449,8 @@ impl Shell {
         let counts = self.core.take_counts();
         let metrics = &self.shared.metrics;
         metrics.add(Metric::ReadRounds, counts.read_rounds);
+        metrics.add(Metric::Elections, counts.group.elections);
+        metrics.add(Metric::LeaderChanges, counts.group.leaders);
         counts.proposals.iter().for_each(|commands| metrics.distribution(Distribution::ProposalCommands).add(*commands, 1));
         if let Some(error) = self.core.group().log().failure() {
             stop_for(error, &format!("the Raft log cannot be read: {error}"));

@@ -1,6 +1,7 @@
 //! What has happened lately on this node, for people: who led, who came and went, whether the disk was full; how far the log was when, and
 //! how long commands took.
-//! Seen by looking at the node's status, so that nobody who decides anything has to tell. What comes and goes between two looks is not seen.
+//! Seen by looking at the node's status, so that nobody who decides anything has to tell. What comes and goes between two looks is not seen:
+//! elections and leaders are counted in the core.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,7 +11,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::metrics::histogram::Counts;
-use crate::metrics::{Distribution, Metric, Metrics};
+use crate::metrics::{Distribution, Metrics};
 use crate::node::{NodeHandle, NodeStatus, Role};
 
 /// Events that are kept.
@@ -85,7 +86,6 @@ impl Recorder {
                 if is_full != was_full {
                     seen.push(("disk", if is_full { "the disk is nearly full" } else { "the disk has room again" }.to_owned()));
                 }
-                count(&metrics, &seen);
                 seen.into_iter().for_each(|(kind, text)| record(&events, kind, text));
                 locked(&history).add(Instant::now(), now.commit_index);
                 let mut recent = locked(&recent);
@@ -124,12 +124,6 @@ impl Recorder {
 
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn count(metrics: &Metrics, seen: &[(&'static str, String)]) {
-    let of_kind = |wanted: &str| seen.iter().filter(|(kind, _)| *kind == wanted).count() as u64;
-    metrics.add(Metric::Elections, of_kind("election"));
-    metrics.add(Metric::LeaderChanges, of_kind("leader"));
 }
 
 fn record(events: &Mutex<VecDeque<Event>>, kind: &'static str, text: String) {

@@ -26,7 +26,7 @@ use prost::Message as _;
 use protobuf::Message as _;
 use raft::eraftpb::{ConfChangeV2, ConfState, Entry, Message, MessageType, Snapshot};
 use raftlog::entry::{ENVELOPE_VERSION, EntryKind, Envelope, Run};
-use raftlog::group::{Group, NotProposed};
+use raftlog::group::{Group, GroupCounts, NotProposed};
 use raftlog::log::{LogPosition, Persist};
 use raftlog::message::{Body, Forward, Frame, Match, Part, VerifyResult};
 
@@ -60,6 +60,8 @@ pub struct CoreCounts {
     pub proposals: Vec<u64>,
     /// Rounds that were begun to confirm reads.
     pub read_rounds: u64,
+    /// Elections and leaders.
+    pub group: GroupCounts,
 }
 
 /// What the core has to know about its node.
@@ -725,7 +727,7 @@ impl Core {
 
     /// What has happened since the last time it was asked.
     pub fn take_counts(&mut self) -> CoreCounts {
-        std::mem::take(&mut self.counts)
+        CoreCounts { group: self.group.take_counts(), ..std::mem::take(&mut self.counts) }
     }
 
     /// Whether there is use for more runs now. A leader whose disk is busy would only let them wait.
