@@ -34,7 +34,8 @@ pub enum LogError {
 #[derive(Clone, Copy, Debug)]
 struct EntryMeta {
     term: u64,
-    bytes: u32,
+    /// Bytes of all entries up to this one, counted from where `LogStore::begin_bytes` was 0.
+    end_bytes: u64,
 }
 
 /// The log of one group.
@@ -45,7 +46,8 @@ pub struct LogStore {
     conf_state: ConfState,
     truncated: LogPosition,
     meta: VecDeque<EntryMeta>,
-    bytes: usize,
+    /// Bytes of the entries before the first, since the log was opened or reset: what lies between two entries is a difference.
+    begin_bytes: u64,
     cache: VecDeque<Entry>,
     cache_bytes: usize,
     /// Highest index known to be stored and applied: up to here the cache may forget.
@@ -81,7 +83,7 @@ impl LogStore {
             conf_state,
             truncated,
             meta: VecDeque::new(),
-            bytes: 0,
+            begin_bytes: 0,
             cache: VecDeque::new(),
             cache_bytes: 0,
             settled: applied.index,
@@ -203,7 +205,14 @@ impl LogStore {
     /// Bytes of all entries, roughly as stored.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes_after(self.truncated.index)
+    }
+
+    /// Bytes of all entries up to this index, counted like `begin_bytes`. What is truncated counts as its last.
+    fn end_bytes(&self, index: u64) -> u64 {
+        let Some(at) = index.checked_sub(self.truncated.index + 1) else { return self.begin_bytes };
+        let meta = usize::try_from(at).ok().and_then(|at| self.meta.get(at)).or(self.meta.back());
+        meta.map_or(self.begin_bytes, |meta| meta.end_bytes)
     }
 
     /// The last index and its term.
@@ -237,8 +246,7 @@ impl LogStore {
         assert!(first.index <= self.last() + 1, "raft leaves no gap");
         let old_last = self.last();
         while self.last() >= first.index {
-            let meta = self.meta.pop_back().expect("the log has an entry at its last index");
-            self.bytes -= meta.bytes as usize;
+            self.meta.pop_back().expect("the log has an entry at its last index");
             if let Some(entry) = self.cache.pop_back() {
                 self.cache_bytes -= entry_bytes(&entry);
             }
@@ -264,7 +272,7 @@ impl LogStore {
         self.truncated = position;
         self.meta.clear();
         self.cache.clear();
-        (self.bytes, self.cache_bytes) = (0, 0);
+        (self.begin_bytes, self.cache_bytes) = (0, 0);
         self.conf_state = conf_state;
         old_last
     }
@@ -277,7 +285,7 @@ impl LogStore {
         }
         while self.truncated.index < index {
             let meta = self.meta.pop_front().expect("the log has the entries it is truncated by");
-            self.bytes -= meta.bytes as usize;
+            self.begin_bytes = meta.end_bytes;
             self.truncated.index += 1;
         }
         self.truncated.term = term;
@@ -287,26 +295,20 @@ impl LogStore {
         Some(self.truncated)
     }
 
-    /// Bytes of the entries after an index. Costs a step per entry.
+    /// Bytes of the entries after an index, as far as they are there.
     #[must_use]
     pub fn bytes_after(&self, index: u64) -> usize {
-        let entries = usize::try_from(self.last().saturating_sub(index)).unwrap_or(usize::MAX);
-        self.meta.iter().rev().take(entries).map(|meta| meta.bytes as usize).sum()
+        usize::try_from(self.end_bytes(self.last()) - self.end_bytes(index)).unwrap_or(usize::MAX)
     }
 
     /// The highest index such that the entries above it hold at most `bytes`.
     #[must_use]
     pub fn index_leaving(&self, bytes: usize) -> u64 {
-        let mut index = self.truncated.index;
-        let mut rest = self.bytes;
-        for meta in &self.meta {
-            if rest <= bytes {
-                break;
-            }
-            rest -= meta.bytes as usize;
-            index += 1;
+        if self.bytes() <= bytes {
+            return self.truncated.index;
         }
-        index
+        let above = self.end_bytes(self.last()) - bytes as u64;
+        self.first() + self.meta.partition_point(|meta| meta.end_bytes < above) as u64
     }
 
     /// Entries up to `index` are stored and applied: the cache may forget them when it is full.
@@ -332,8 +334,8 @@ impl LogStore {
 
     fn push(&mut self, entry: Entry) {
         let bytes = entry_bytes(&entry);
-        self.meta.push_back(EntryMeta { term: entry.term, bytes: u32::try_from(bytes).unwrap_or(u32::MAX) });
-        self.bytes += self.meta.back().map_or(0, |meta| meta.bytes as usize);
+        let end_bytes = self.end_bytes(self.last()) + bytes as u64;
+        self.meta.push_back(EntryMeta { term: entry.term, end_bytes });
         self.cache_bytes += bytes;
         self.cache.push_back(entry);
     }
@@ -541,6 +543,15 @@ mod tests {
         let count = |size: u64| store.entries(1, 10, Some(size), GetEntriesContext::empty(false)).expect("entries").len();
         assert_eq!([count(0), count(150), count(u64::MAX)], [1, 2, 9]);
         assert_eq!(store.index_leaving(2 * 67), 7);
-        assert_eq!([0, 7, 8, 9].map(|index| store.bytes_after(index) / 67), [store.bytes() / 67, 2, 1, 0]);
+        let after = |store: &LogStore| [0, 4, 7, 8, 9, 10].map(|index| store.bytes_after(index) / 67);
+        assert_eq!((after(&store), store.bytes() / 67), ([9, 5, 2, 1, 0, 0], 9));
+        store.truncate(4);
+        assert_eq!((after(&store), store.bytes() / 67), ([5, 5, 2, 1, 0, 0], 5));
+        assert_eq!([0, 67, 5 * 67, 6 * 67].map(|bytes| store.index_leaving(bytes)), [9, 8, 4, 4]);
+        // Entries 8 and 9 are replaced by one.
+        persist(&engine, &mut store, vec![entry(8, 2)], 7);
+        assert_eq!((after(&store), store.bytes() / 67), ([4, 4, 1, 0, 0, 0], 4));
+        store.reset(LogPosition { index: 20, term: 3 }, ConfState::default());
+        assert_eq!((store.bytes_after(0), store.bytes(), store.index_leaving(0)), (0, 0, 20));
     }
 }
