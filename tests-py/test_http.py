@@ -257,6 +257,8 @@ def test_a_node_tells_how_it_is(admin, db):
     assert ask(admin, "GET", "/info").json()["server"]["redis_version"] == db.info("server")["redis_version"]
     replication = ask(admin, "GET", "/debug/replication").json()["groups"][0]
     assert replication["applied_index"] > 0
+    for peer in replication["peers"]:
+        assert peer["lag_bytes"] >= peer["lag_entries"] >= 0 and peer["snapshot_progress"] is None
     options = {row["name"]: row for row in ask(admin, "GET", "/debug/config").json()}
     assert (options["maxclients"]["value"], options["maxclients"]["changeable"]) == ("10000", True)
     cluster = ask(admin, "GET", "/cluster").json()

@@ -24,7 +24,7 @@ use crate::node::core::{Addresses, AdminRequest, GROUP, JoinAnswer, LEVEL, Lane,
 use crate::node::exit;
 use crate::node::shell::{self, Event, Events, Network, StartError};
 use crate::node::storage::{self, SnapshotFiles, Storage, StorageError, StorageOptions, snapshot_message};
-use crate::node::{NodeHandle, PeerRecord, Role};
+use crate::node::{NodeHandle, PeerRecord, Role, SnapshotCount};
 use crate::rejoin;
 
 /// Most threads of the network.
@@ -484,12 +484,13 @@ impl Network for Peers {
         to: u64,
         message: Bytes,
         files: SnapshotFiles,
+        count: Arc<SnapshotCount>,
         wanted: oneshot::Receiver<()>,
         done: Box<dyn FnOnce(bool) + Send>,
     ) {
         let index = snapshot_message(&message).map_or(0, |message| message.get_snapshot().get_metadata().index);
         let files = files.files.into_iter().map(|file| (file.cf.0, file.path)).collect();
-        let sending = self.network.send_snapshot(to, OutgoingSnapshot { group: GROUP.0, index, message, files });
+        let sending = self.network.send_snapshot(to, OutgoingSnapshot { group: GROUP.0, index, message, files, count });
         self.runtime.spawn(async move {
             let arrived = tokio::select! {
                 result = sending => result.inspect_err(|error| tracing::warn!(to, %error, "a snapshot did not arrive")).is_ok(),

@@ -26,4 +26,4 @@ pub use handle::{NodeHandle, RaftCommand, Replies};
 pub use peer_record::{PeerProcess, PeerProcesses, PeerRecord, Starts, Stopping, Unwelcome, judge};
 pub(crate) use request::reply_bytes;
 pub use request::{Consistency, Request, RunResult};
-pub use status::{MemberStatus, NodeStatus, PeerState, Role};
+pub use status::{MemberStatus, NodeStatus, PeerState, Role, SnapshotCount, SnapshotSent};

@@ -36,7 +36,7 @@ use super::persist_gate::PersistGate;
 use super::replies::{Answer, Replies};
 use super::request::{Request, RunResult};
 use super::snapshot::{self, generate_snapshot};
-use super::status::NodeStatus;
+use super::status::{NodeStatus, SnapshotCount};
 use super::storage::{Identity, SnapshotFiles, Storage};
 use super::verifier::Verifier;
 use crate::config::Config;
@@ -70,12 +70,13 @@ pub trait Network: Send + Sync {
     fn set_members(&self, members: &Members);
     /// Asks the node that leads to carry out an administrator's request.
     fn administer(&self, leader: u64, request: AdminRequest, answer: oneshot::Sender<Result<(), RequestError>>);
-    /// Streams a snapshot, until it is not wanted any more: when the other end of `wanted` is gone. `done` is called once, whatever happens.
+    /// Streams a snapshot, counting what was sent, until it is not wanted any more: when the other end of `wanted` is gone. `done` is called once, whatever happens.
     fn send_snapshot(
         &self,
         to: u64,
         message: Bytes,
         files: SnapshotFiles,
+        count: Arc<SnapshotCount>,
         wanted: oneshot::Receiver<()>,
         done: Box<dyn FnOnce(bool) + Send>,
     );
@@ -272,7 +273,7 @@ pub fn start(
         completions: Arc::clone(&completions),
         metrics: Arc::clone(&metrics),
     };
-    let status = NodeStatus::of(&core, &identity, &members);
+    let status = NodeStatus::of(&core, &identity, &members, |_| None);
     let replies = Replies::start();
     let shared = Arc::new(Shared {
         data: Arc::clone(&data),
@@ -407,9 +408,16 @@ struct Shell {
     /// Generated snapshots.
     outgoing: HashMap<SnapshotId, SnapshotFiles>,
     /// Snapshots being sent, as long as they are wanted.
-    sending: HashMap<SnapshotId, oneshot::Sender<()>>,
+    sending: HashMap<SnapshotId, Sending>,
     /// The files of snapshots received and not installed.
     incoming: Vec<(LogPosition, SnapshotFiles)>,
+}
+
+/// A snapshot on its way to a peer, as long as it is wanted.
+struct Sending {
+    to: u64,
+    count: Arc<SnapshotCount>,
+    _wanted: oneshot::Sender<()>,
 }
 
 impl Shell {
@@ -744,13 +752,15 @@ impl Shell {
             events.send_blocking(Event::SnapshotSent(id, sent));
         };
         let (wanted, until) = oneshot::channel();
-        self.sending.insert(id, wanted);
-        self.network.send_snapshot(to, bytes.into(), files, until, Box::new(done));
+        let count = Arc::<SnapshotCount>::default();
+        self.sending.insert(id, Sending { to, count: Arc::clone(&count), _wanted: wanted });
+        self.network.send_snapshot(to, bytes.into(), files, count, until, Box::new(done));
     }
 
     fn publish_status(&self) {
+        let snapshot_to = |peer| self.sending.values().find(|sending| sending.to == peer).map(|sending| sending.count.get());
         *self.shared.status.write().expect("no holder of this lock panics") =
-            Arc::new(NodeStatus::of(&self.core, &self.identity, &self.members));
+            Arc::new(NodeStatus::of(&self.core, &self.identity, &self.members, snapshot_to));
     }
 }
 

@@ -1,5 +1,7 @@
 //! The node's state at one moment, as INFO, RAFT and the admin listener tell it: published by the core's thread, never changed.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use raft::ProgressState;
 
 use super::core::{Core, Member, Members};
@@ -40,6 +42,52 @@ pub struct MemberStatus {
     pub state: PeerState,
     /// Whether it answered the leader within the last election timeout; elsewhere no.
     pub active: bool,
+    /// Bytes of the entries that the leader does not know to be on the member's disk, as far as its log still has them; 0 elsewhere.
+    pub lag_bytes: u64,
+    /// A snapshot that is being sent to it.
+    pub snapshot: Option<SnapshotSent>,
+}
+
+/// How much of a snapshot was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotSent {
+    /// Bytes of its files that were sent.
+    pub sent_bytes: u64,
+    /// Bytes of all of its files; 0 until they are known.
+    pub total_bytes: u64,
+}
+
+impl SnapshotSent {
+    /// The part of it that was sent, from 0 to 1.
+    #[must_use]
+    pub fn progress(self) -> f64 {
+        self.sent_bytes as f64 / self.total_bytes.max(1) as f64
+    }
+}
+
+/// The same, while it grows: whoever sends counts, whoever tells of it reads.
+#[derive(Debug, Default)]
+pub struct SnapshotCount {
+    sent_bytes: AtomicU64,
+    total_bytes: AtomicU64,
+}
+
+impl SnapshotCount {
+    /// There are so many bytes in all.
+    pub fn begin(&self, total_bytes: u64) {
+        self.total_bytes.store(total_bytes, Ordering::Relaxed);
+    }
+
+    /// So many bytes more were sent.
+    pub fn add(&self, bytes: u64) {
+        self.sent_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// As it is now.
+    #[must_use]
+    pub fn get(&self) -> SnapshotSent {
+        SnapshotSent { sent_bytes: self.sent_bytes.load(Ordering::Relaxed), total_bytes: self.total_bytes.load(Ordering::Relaxed) }
+    }
 }
 
 /// How a leader sends to a peer, as raft calls it.
@@ -83,8 +131,8 @@ pub struct NodeStatus {
 }
 
 impl NodeStatus {
-    /// The state that the core is in.
-    pub(super) fn of(core: &Core, identity: &Identity, members: &Members) -> Self {
+    /// The state that the core is in. `snapshot_to` tells of the snapshot that is being sent to a member.
+    pub(super) fn of(core: &Core, identity: &Identity, members: &Members, snapshot_to: impl Fn(u64) -> Option<SnapshotSent>) -> Self {
         let group = core.group();
         let configuration = group.configuration();
         let role = match group.role() {
@@ -107,6 +155,8 @@ impl NodeStatus {
                     .filter(|_| member.node_id != identity.node_id)
                     .map_or(PeerState::Unknown, |progress| progress.state.into()),
                 active: replication.is_some_and(|progress| progress.recent_active),
+                lag_bytes: replication.map_or(0, |progress| group.log().bytes_after(progress.matched) as u64),
+                snapshot: snapshot_to(member.node_id),
             }
         };
         Self {

@@ -187,6 +187,8 @@ mod tests {
             next_index: 0,
             state: crate::node::PeerState::Unknown,
             active: false,
+            lag_bytes: 0,
+            snapshot: None,
         };
         NodeStatus {
             cluster_id: String::new(),

@@ -180,6 +180,8 @@ impl Moment {
         let kinds = [("voter", of_kind(true)), ("learner", of_kind(false))];
         let others = status.members.iter().filter(|member| status.role == Role::Leader && member.node_id != status.node_id);
         let lag = others.clone().map(|member| (peer(member.node_id), status.last_index.saturating_sub(member.match_index) as f64));
+        let lag_bytes = others.clone().map(|member| (peer(member.node_id), member.lag_bytes as f64));
+        let snapshots = others.clone().filter_map(|member| member.snapshot.map(|snapshot| (peer(member.node_id), snapshot)));
         let lag_seconds = others.map(|member| (peer(member.node_id), self.history.behind(member.match_index).as_secs_f64()));
         let by_database = |count: fn(&(u64, u64)) -> u64| {
             let databases = self.databases.iter().enumerate().filter(|(db, (keys, _))| *db == 0 || *keys > 0);
@@ -203,6 +205,21 @@ impl Moment {
                 name: "replication_lag_entries",
                 text: "Entries that a peer is known to lack, as the leader sees it",
                 rows: lag.collect(),
+            },
+            Family {
+                name: "replication_lag_bytes",
+                text: "Bytes of these entries, as far as the log of the leader still has them",
+                rows: lag_bytes.collect(),
+            },
+            Family {
+                name: "snapshot_sent_bytes",
+                text: "Bytes that were sent of a Raft snapshot which is on its way to a peer",
+                rows: snapshots.clone().map(|(labels, snapshot)| (labels, snapshot.sent_bytes as f64)).collect(),
+            },
+            Family {
+                name: "snapshot_total_bytes",
+                text: "Bytes of a Raft snapshot which is on its way to a peer",
+                rows: snapshots.map(|(labels, snapshot)| (labels, snapshot.total_bytes as f64)).collect(),
             },
             Family {
                 name: "replication_lag_seconds",

@@ -21,7 +21,7 @@ use crate::config::{Change, OPTIONS, OptionSpec, allowed_values};
 use crate::info::{ProcessFacts, REDRAFT_VERSION, role_name};
 use crate::metrics::Metric;
 use crate::metrics::histogram::Counts;
-use crate::node::{MemberStatus, NodeHandle, NodeStatus, PeerState, Role};
+use crate::node::{MemberStatus, NodeHandle, NodeStatus, PeerState, Role, SnapshotSent};
 use crate::slow_log::SlowCommand;
 
 /// How long a read may take for a node to be ready.
@@ -182,10 +182,16 @@ struct PeerReplication {
     /// `probe`, `replicate`, `snapshot` or `unknown`.
     state: &'static str,
     lag_entries: u64,
+    /// Bytes of these entries, as far as the log still has them.
+    lag_bytes: u64,
     /// For how long it has lacked the oldest entry that it lacks; of more than a minute, a minute.
     lag_seconds: f64,
     /// Whether it answered within the last election timeout.
     active: bool,
+    /// Of a snapshot that is being sent to it: the part that was sent, from 0 to 1, and in bytes.
+    snapshot_progress: Option<f64>,
+    snapshot_sent_bytes: Option<u64>,
+    snapshot_total_bytes: Option<u64>,
 }
 
 /// Raft's view of each group.
@@ -207,6 +213,10 @@ pub(super) async fn replication(State(admin): State<Arc<Admin>>) -> Json<Replica
         lag_entries: status.last_index.saturating_sub(member.match_index),
         lag_seconds: history.behind(member.match_index).as_secs_f64(),
         active: member.active,
+        lag_bytes: member.lag_bytes,
+        snapshot_progress: member.snapshot.map(SnapshotSent::progress),
+        snapshot_sent_bytes: member.snapshot.map(|snapshot| snapshot.sent_bytes),
+        snapshot_total_bytes: member.snapshot.map(|snapshot| snapshot.total_bytes),
     };
     let group = GroupReplication {
         group: crate::node::core::GROUP.0,

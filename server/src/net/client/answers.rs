@@ -392,6 +392,8 @@ mod tests {
             next_index: 0,
             state: PeerState::Unknown,
             active: false,
+            lag_bytes: 0,
+            snapshot: None,
         };
         let status = NodeStatus {
             cluster_id: String::new(),

@@ -9,7 +9,6 @@ use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -26,6 +25,7 @@ use super::gate::Ticket;
 use super::wire::service::lanes_client::LanesClient;
 use super::wire::{Hello, Nothing, Part, SnapshotChunk, SnapshotFile, SnapshotHeader, SnapshotPart, SnapshotReply, SnapshotState};
 use super::{Gate, PeerEvent, PeerOptions};
+use crate::node::SnapshotCount;
 
 /// How long a transfer may make no progress.
 const STALL_TIMEOUT: Duration = Duration::from_secs(20);
@@ -52,6 +52,8 @@ pub struct OutgoingSnapshot {
     pub message: Bytes,
     /// Column family and path of every file; they must not change while they are sent.
     pub files: Vec<(u8, PathBuf)>,
+    /// Counts what is sent of them.
+    pub count: Arc<SnapshotCount>,
 }
 
 /// A Raft snapshot that has come in. Who takes it deletes the directory in the end.
@@ -147,10 +149,9 @@ pub(super) async fn send(
     })
     .await?;
 
-    let sent = Arc::new(AtomicU64::new(0));
-    let (progress, chunk_bytes) = (sent.clone(), options.snapshot_chunk_bytes);
+    let (count, chunk_bytes) = (snapshot.count.clone(), options.snapshot_chunk_bytes);
     // The channel comes back, so that the stream does not end before it is known whether the files were read.
-    let mut reading = spawn_blocking(move || (read_files(&snapshot, chunk_bytes, &parts, &progress), parts));
+    let mut reading = spawn_blocking(move || (read_files(&snapshot, chunk_bytes, &parts), parts));
     let mut is_reading = true;
     let mut check = tokio::time::interval(STALL_CHECK_INTERVAL);
     check.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -174,7 +175,7 @@ pub(super) async fn send(
                 outcome.map_err(SnapshotError::Read)?;
             }
             _ = check.tick() => {
-                let now_sent = sent.load(Ordering::Relaxed);
+                let now_sent = count.get().sent_bytes;
                 if now_sent != last_sent {
                     (last_sent, moved_at) = (now_sent, Instant::now());
                 } else if moved_at.elapsed() >= STALL_TIMEOUT {
@@ -186,12 +187,13 @@ pub(super) async fn send(
 }
 
 /// Puts the header and all chunks into the channel; ends early, and well, when nobody takes them any more.
-fn read_files(snapshot: &OutgoingSnapshot, chunk_bytes: usize, parts: &mpsc::Sender<SnapshotPart>, sent: &AtomicU64) -> io::Result<()> {
+fn read_files(snapshot: &OutgoingSnapshot, chunk_bytes: usize, parts: &mpsc::Sender<SnapshotPart>) -> io::Result<()> {
     let mut files = Vec::with_capacity(snapshot.files.len());
     for (cf, path) in &snapshot.files {
         files.push(SnapshotFile { cf: u32::from(*cf), bytes: fs::metadata(path)?.len() });
     }
     let sizes: Vec<u64> = files.iter().map(|file| file.bytes).collect();
+    snapshot.count.begin(sizes.iter().sum());
     let header = SnapshotHeader { group: snapshot.group, index: snapshot.index, message: snapshot.message.clone(), files };
     if parts.blocking_send(SnapshotPart { part: Some(Part::Header(header)) }).is_err() {
         return Ok(());
@@ -208,7 +210,7 @@ fn read_files(snapshot: &OutgoingSnapshot, chunk_bytes: usize, parts: &mpsc::Sen
                 return Ok(());
             }
             offset += length as u64;
-            sent.fetch_add(length as u64, Ordering::Relaxed);
+            snapshot.count.add(length as u64);
         }
     }
     Ok(())

@@ -26,7 +26,7 @@ use super::{
     SnapshotError,
 };
 use crate::node::core::{Addresses, AdminRequest, JoinAnswer, LEVEL, Lane, Member, Members};
-use crate::node::{PeerRecord, Starts};
+use crate::node::{PeerRecord, SnapshotSent, Starts};
 
 const CLUSTER: &str = "00112233445566778899aabbccddeeff00112233";
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -535,7 +535,7 @@ fn outgoing(directory: &Path) -> OutgoingSnapshot {
         fs::write(&path, content).expect("written");
         (*cf, path)
     });
-    OutgoingSnapshot { group: 1, index: 77, message: Bytes::from_static(b"metadata"), files: files.collect() }
+    OutgoingSnapshot { group: 1, index: 77, message: Bytes::from_static(b"metadata"), files: files.collect(), count: Arc::default() }
 }
 
 fn names_in(node: &Node) -> Vec<String> {
@@ -560,6 +560,8 @@ async fn a_snapshot_arrives_whole_and_twice() {
         });
         let received = received.await;
         assert_eq!((received.group, received.index, received.message), (1, 77, sent.message));
+        let bytes = 300_000 + 1 + (1 << 16);
+        assert_eq!(sent.count.get(), SnapshotSent { sent_bytes: bytes, total_bytes: bytes });
         let contents = |files: &[(u8, std::path::PathBuf)]| -> Vec<(u8, Vec<u8>)> {
             files.iter().map(|(cf, path)| (*cf, fs::read(path).expect("readable"))).collect()
         };
