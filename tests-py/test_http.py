@@ -325,7 +325,9 @@ def test_pages_of_other_sites_are_kept_out(node):
         ({"Origin": "null"}, 403),
         ({"Origin": f"http://127.0.0.1:{admin}"}, 200),
         ({"Origin": f"http://localhost:{admin}"}, 200),
-        ({"Origin": f"https://127.0.0.1:{admin}"}, 403),
+        ({"Origin": f"https://127.0.0.1:{admin}"}, 200),
+        ({"Origin": f"https://127.0.0.1:{admin + 1}"}, 403),
+        ({"Origin": "https://evil.example"}, 403),
     ]:
         assert ask(admin, "GET", "/stats", **headers).status == status, headers
         assert ask(admin, "PUT", "/kv/forged", {"value": 1}, **headers).status == status, headers
@@ -334,6 +336,23 @@ def test_pages_of_other_sites_are_kept_out(node):
     page = ask(admin, "GET", "/")
     assert "script-src 'self'" in page.headers["Content-Security-Policy"]
     assert page.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_a_node_may_have_more_names(tmp_path):
+    node = Node(tmp_path, admin_hosts="redraft.example,Other.example")
+    node.start()
+    try:
+        for headers, status in [
+            ({"Host": "redraft.example"}, 200),
+            ({"Host": "OTHER.example:8379"}, 200),
+            ({"Host": "third.example"}, 403),
+            ({"Host": "redraft.example", "Origin": "https://redraft.example"}, 200),
+            ({"Host": "redraft.example", "Origin": "https://other.example"}, 403),
+            ({"Origin": "https://redraft.example"}, 403),
+        ]:
+            assert ask(node.port + 1000, "GET", "/stats", **headers).status == status, headers
+    finally:
+        node.close()
 
 
 def test_the_description_is_complete(node):

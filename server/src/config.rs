@@ -194,6 +194,8 @@ pub struct Config {
     pub advertise_peer: Address,
     /// What is told of the admin port; never unspecified.
     pub advertise_admin: Address,
+    /// Further names by which the admin port may be asked, in lower case.
+    pub admin_hosts: Vec<String>,
     /// Secret shared by all nodes; present whenever `peer_listen` is not a loopback address.
     pub peer_secret: Option<Secret>,
     /// Voters wanted; odd.
@@ -295,6 +297,7 @@ impl Config {
             advertise: one("advertise").unwrap_or_else(|| listener("listen")),
             advertise_peer: one("advertise-peer").unwrap_or_else(|| listener("peer-listen")),
             advertise_admin: one("advertise-admin").unwrap_or_else(|| listener("admin-listen")),
+            admin_hosts: settings.optional_text("admin-hosts").iter().flat_map(|names| names.split(',')).map(str::to_owned).collect(),
             peer_secret: settings.secret("peer-secret"),
             replication_factor: settings.size("replication-factor"),
             replace_after: settings.seconds("replace-after"),

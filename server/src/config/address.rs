@@ -8,6 +8,12 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 /// Longest host accepted: the limit of DNS names.
 const HOST_BYTES_MAX: usize = 253;
 
+/// Whether a text has the form of a host name or an IPv4 address.
+pub(super) fn is_host_name(text: &str) -> bool {
+    let may_be_in_it = |b: u8| b.is_ascii_alphanumeric() || b == b'.' || b == b'-' || b == b'_';
+    !text.is_empty() && text.len() <= HOST_BYTES_MAX && text.bytes().all(may_be_in_it)
+}
+
 /// A checked `HOST:PORT`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Address {
@@ -33,13 +39,7 @@ impl Address {
                 inner.parse::<Ipv6Addr>().ok()?;
                 inner
             }
-            None => {
-                let name = |b: u8| b.is_ascii_alphanumeric() || b == b'.' || b == b'-' || b == b'_';
-                if host.is_empty() || host.len() > HOST_BYTES_MAX || !host.bytes().all(name) {
-                    return None;
-                }
-                host
-            }
+            None => Some(host).filter(|host| is_host_name(host))?,
         };
         Some(Self { host: host.to_owned(), port })
     }

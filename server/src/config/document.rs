@@ -74,6 +74,7 @@ pub fn allowed_values(kind: &Kind) -> String {
         Kind::Path => "path".to_owned(),
         Kind::Address | Kind::OptionalAddress => "host:port".to_owned(),
         Kind::Addresses => "list of host:port".to_owned(),
+        Kind::HostNames => "list of host names".to_owned(),
         Kind::ClusterId => "40 hex digits".to_owned(),
         Kind::Secret => "secret, up to 512 bytes".to_owned(),
         Kind::EventClasses => "letters".to_owned(),
@@ -105,13 +106,14 @@ fn toml_default(spec: &OptionSpec) -> String {
     match spec.kind {
         Kind::Number { .. } if spec.default.bytes().all(|b| b.is_ascii_digit()) => spec.default.to_owned(),
         Kind::Flag => (spec.default == "yes").to_string(),
-        Kind::Addresses if spec.default.is_empty() => "[]".to_owned(),
+        Kind::Addresses | Kind::HostNames if spec.default.is_empty() => "[]".to_owned(),
         Kind::Number { .. }
         | Kind::Choice(_)
         | Kind::Path
         | Kind::Address
         | Kind::OptionalAddress
         | Kind::Addresses
+        | Kind::HostNames
         | Kind::ClusterId
         | Kind::Secret
         | Kind::EventClasses

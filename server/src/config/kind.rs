@@ -2,7 +2,7 @@
 //! Every source of options (flag, environment, file, `CONFIG SET`) hands text to `Kind::parse`, so a value means the same everywhere.
 //! Sizes take Redis's units: `1k` is 1000, `1kb` is 1024, and so on with `m` and `g`; `b` or nothing is bytes.
 
-use super::address::Address;
+use super::address::{Address, is_host_name};
 
 /// Longest secret accepted, in bytes; Redis's limit for passwords.
 pub(super) const SECRET_BYTES_MAX: usize = 512;
@@ -50,6 +50,8 @@ pub enum Kind {
     OptionalAddress,
     /// Any number of `HOST:PORT`, separated by commas.
     Addresses,
+    /// Any number of host names, separated by commas.
+    HostNames,
     /// The 40 hex digits that name a cluster, or nothing.
     ClusterId,
     /// A text that is never shown; empty means none.
@@ -67,7 +69,7 @@ pub enum Value {
     Number(u64),
     /// Of `Flag`.
     Flag(bool),
-    /// Of `Choice`, `Path`, `ClusterId`, `Secret`, `EventClasses` and `Reported`.
+    /// Of `Choice`, `Path`, `HostNames`, `ClusterId`, `Secret`, `EventClasses` and `Reported`.
     Text(String),
     /// Of the three kinds of addresses.
     Addresses(Vec<Address>),
@@ -118,6 +120,11 @@ impl Kind {
                 let addresses: Option<Vec<Address>> = text.split(',').map(|part| Address::parse(part.trim())).collect();
                 addresses.map(Value::Addresses).ok_or(Rejection::Form)
             }
+            Self::HostNames if text.is_empty() => Ok(Value::Text(String::new())),
+            Self::HostNames => {
+                let names: Vec<String> = text.split(',').map(|name| name.trim().to_ascii_lowercase()).collect();
+                if names.iter().all(|name| is_host_name(name)) { Ok(Value::Text(names.join(","))) } else { Err(Rejection::Form) }
+            }
             Self::ClusterId => {
                 let named = text.len() == CLUSTER_ID_DIGITS && text.bytes().all(|b| b.is_ascii_hexdigit());
                 if named || text.is_empty() { Ok(Value::Text(text.to_ascii_lowercase())) } else { Err(Rejection::Form) }
@@ -147,6 +154,7 @@ impl Kind {
             Self::Path => "a path".to_owned(),
             Self::Address | Self::OptionalAddress => "HOST:PORT with a port from 1 to 65535".to_owned(),
             Self::Addresses => "a list of HOST:PORT, separated by commas, with ports from 1 to 65535".to_owned(),
+            Self::HostNames => "a list of host names, separated by commas and without ports".to_owned(),
             Self::ClusterId => format!("a cluster id, which has {CLUSTER_ID_DIGITS} hex digits"),
             Self::Secret => format!("a secret of at most {SECRET_BYTES_MAX} bytes"),
             Self::EventClasses => "a set of event classes out of Ag$lshzxeKEtmdn".to_owned(),
@@ -164,7 +172,17 @@ impl Kind {
             (Self::Flag, _) => "argument must be 'yes' or 'no'".to_owned(),
             (Self::Choice(words), _) => format!("argument(s) must be one of the following: {}", words.join(", ")),
             (Self::EventClasses, _) => "Invalid event class character. Use 'Ag$lshzxeKEtmdn'.".to_owned(),
-            (Self::Path | Self::Address | Self::OptionalAddress | Self::Addresses | Self::ClusterId | Self::Secret | Self::Reported, _) => {
+            (
+                Self::Path
+                | Self::Address
+                | Self::OptionalAddress
+                | Self::Addresses
+                | Self::HostNames
+                | Self::ClusterId
+                | Self::Secret
+                | Self::Reported,
+                _,
+            ) => {
                 format!("argument must be {}", self.allowed())
             }
         }
@@ -182,6 +200,7 @@ impl Kind {
             Self::Choice(_) => "WORD",
             Self::Path => "PATH",
             Self::Address | Self::OptionalAddress | Self::Addresses => "HOST:PORT",
+            Self::HostNames => "HOST",
             Self::ClusterId => "ID",
             Self::Secret => "SECRET",
             Self::EventClasses => "LETTERS",
@@ -324,6 +343,11 @@ mod tests {
         check(Kind::OptionalAddress, "h:1", Some("h:1"));
         check(Kind::Addresses, "a:1, b:2", Some("a:1,b:2"));
         check(Kind::Addresses, "a:1,,b:2", None);
+        check(Kind::HostNames, "", Some(""));
+        check(Kind::HostNames, "a, B.example", Some("a,b.example"));
+        for text in ["a,", "a:1", "a b", "[::1]", "*.example"] {
+            check(Kind::HostNames, text, None);
+        }
         check(Kind::ClusterId, &"aB".repeat(20), Some(&"ab".repeat(20)));
         check(Kind::ClusterId, &"ab".repeat(19), None);
         check(Kind::ClusterId, &"xy".repeat(20), None);

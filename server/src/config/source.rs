@@ -68,7 +68,7 @@ pub fn flags() -> Vec<Arg> {
             Arg::new(spec.name).long(spec.name).value_name(spec.kind.placeholder()).help(help(spec)).help_heading(spec.section.heading());
         flags.push(match spec.kind {
             Kind::Flag => arg.num_args(0..=1).default_missing_value("yes").action(ArgAction::Set),
-            Kind::Addresses => arg.action(ArgAction::Append),
+            Kind::Addresses | Kind::HostNames => arg.action(ArgAction::Append),
             Kind::Number { .. }
             | Kind::Choice(_)
             | Kind::Path

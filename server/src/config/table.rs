@@ -208,6 +208,15 @@ pub const OPTIONS: &[OptionSpec] = &[
                interface.",
     },
     OptionSpec {
+        name: "admin-hosts",
+        section: Section::Addresses,
+        kind: Kind::HostNames,
+        default: "",
+        change: Change::AtStart,
+        text: "Further host names by which requests over HTTP may name this node, as those of a service or of a proxy; may be given several \
+               times. Without a requirepass, requests that name another host are refused.",
+    },
+    OptionSpec {
         name: "peer-secret",
         section: Section::Addresses,
         kind: Kind::Secret,

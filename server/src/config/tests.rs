@@ -47,6 +47,7 @@ fn sample(spec: &OptionSpec) -> String {
         (_, Kind::ClusterId) => MEMBER.to_owned(),
         (_, Kind::Secret) => "swordfish".to_owned(),
         (_, Kind::EventClasses) => "AKE".to_owned(),
+        (_, Kind::HostNames) => "a.example,b.example".to_owned(),
         (_, Kind::Reported) => unreachable!("cannot be given"),
     }
 }

@@ -55,7 +55,7 @@ fn admitted(admin: &Admin, headers: &HeaderMap, method: &Method, path: &str) -> 
     if password.is_none() && !host.is_some_and(|host| may_name_us(admin, host)) {
         return Err(forbidden("the host is not an address of this node"));
     }
-    let own = |origin: &HeaderValue| origin.to_str().ok().zip(host).is_some_and(|(origin, host)| origin == format!("http://{host}"));
+    let own = |origin: &HeaderValue| origin.to_str().ok().zip(host).is_some_and(|(origin, host)| is_page_of(origin, host));
     if headers.get(header::ORIGIN).is_some_and(|origin| !own(origin) && !is_ours(admin, origin)) {
         return Err(forbidden("a page of another site may not ask"));
     }
@@ -69,6 +69,13 @@ fn admitted(admin: &Admin, headers: &HeaderMap, method: &Method, path: &str) -> 
         return Ok(());
     }
     Err(ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", "the password is needed"))
+}
+
+/// Whether an origin is that of the page at this host, perhaps behind a proxy that has TLS. A page of another site has another host, which
+/// the browser tells.
+fn is_page_of(origin: &str, host: &str) -> bool {
+    let place = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+    place.is_some_and(|place| place.eq_ignore_ascii_case(host))
 }
 
 /// The page's own files hold nothing that is secret, and the page asks for the password itself.
@@ -90,13 +97,14 @@ fn presented(value: &str) -> Option<Vec<u8>> {
     Some(pair[colon + 1..].to_vec())
 }
 
-/// Whether a `Host` is one that only somebody who means this node uses: an address, this machine's own name for itself, or a name that a
-/// member has told.
+/// Whether a `Host` is one that only somebody who means this node uses: an address, this machine's own name for itself, a name that a
+/// member has told, or one of `admin-hosts`.
 fn may_name_us(admin: &Admin, host: &str) -> bool {
     let name = host_name(host);
     let is_address = name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
     let is_local = name.eq_ignore_ascii_case("localhost");
-    is_address || is_local || admin.admin_addresses().iter().any(|address| host_name(address).eq_ignore_ascii_case(name))
+    let is_configured = admin.services.config().admin_hosts.iter().any(|host| host.eq_ignore_ascii_case(name));
+    is_address || is_local || is_configured || admin.admin_addresses().iter().any(|address| host_name(address).eq_ignore_ascii_case(name))
 }
 
 fn host_name(host: &str) -> &str {
@@ -170,6 +178,17 @@ mod tests {
         for (host, expected) in [("a", "a"), ("a:80", "a"), ("[::1]:80", "[::1]"), ("[::1]", "[::1]"), ("a:b", "a:b")] {
             assert_eq!(host_name(host), expected, "{host}");
         }
+    }
+
+    #[test]
+    fn a_page_may_stand_behind_tls() {
+        let check = |origin: &str, host: &str, expected: bool| assert_eq!(is_page_of(origin, host), expected, "{origin} {host}");
+        check("http://a:8379", "a:8379", true);
+        check("https://redraft.example", "Redraft.example", true);
+        check("https://redraft.example", "redraft.example:8379", false);
+        check("https://redraft.example.evil", "redraft.example", false);
+        check("ftp://a", "a", false);
+        check("null", "null", false);
     }
 
     #[test]
