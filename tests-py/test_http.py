@@ -151,6 +151,10 @@ def test_keys_come_in_order_page_by_page(admin, db):
     assert pages("prefix=k&reverse=true") == names[::-1]
     assert pages("start=k05&end=k08") == ["k05", "k06", "k07"]
     assert pages("start=k05&prefix=k0") == names[5:10]
+    db.mset({b"\xff\xff": 1, b"\xff\x00 +": 2, b"\xfe": 3})
+    assert [base64.b64decode(key) for key in pages("start=%FE&end=%ff")] == [b"\xfe"]
+    assert [base64.b64decode(key) for key in pages("prefix=%ff")] == [b"\xff\x00 +", b"\xff\xff"]
+    assert [base64.b64decode(key) for key in pages("start=%ff%00+%2b&end=%ff%01")] == [b"\xff\x00 +"]
     item = ask(admin, "GET", "/kv?prefix=k03&values=false").json()["items"][0]
     assert ("value" not in item, item["size"], item["type"], item["ttl"]) == (True, 3, "string", None)
 
@@ -169,6 +173,12 @@ def test_bad_requests_are_refused_and_say_so(admin, db):
         ("GET", "/kv?limit=0", None, {}, 400, "bad_request"),
         ("GET", "/kv?limti=1", None, {}, 400, "bad_request"),
         ("GET", "/kv?cursor=x", None, {}, 400, "bad_request"),
+        ("GET", "/kv/k?ttl=1", None, {}, 400, "bad_request"),
+        ("PUT", "/kv/k?as=json", {"value": 1}, {}, 400, "bad_request"),
+        ("DELETE", "/kv/k?as=json", None, {}, 400, "bad_request"),
+        ("DELETE", "/kv/k?ttl=1", None, {}, 400, "bad_request"),
+        ("POST", "/kv/batch?ttl=1", {"put": {"k": 1}}, {}, 400, "bad_request"),
+        ("POST", "/kv/batch?as=json", {"put": {"k": 1}}, {}, 400, "bad_request"),
         ("GET", "/nope", None, {}, 404, "not_found"),
         ("PATCH", "/kv/k", None, {}, 405, "method_not_allowed"),
         ("POST", "/command", {"command": []}, {}, 400, "bad_request"),

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
+use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 use tokio_stream::StreamExt;
 
@@ -30,6 +31,13 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
         let query = Query::from_request_parts(parts, state).await;
         query.map(|Query(params)| Self(params)).map_err(|rejection| ApiError::bad_request(rejection.body_text()))
     }
+}
+
+/// The bytes of a parameter in the query string, which need not be UTF-8 as those in `Params` are taken to be.
+pub(super) fn param_bytes(uri: &Uri, name: &str) -> Option<Vec<u8>> {
+    let decoded = |text: &str| percent_decode_str(&text.replace('+', " ")).collect::<Vec<u8>>();
+    let mut pairs = uri.query()?.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    pairs.find(|(found, _)| decoded(found) == name.as_bytes()).map(|(_, value)| decoded(value))
 }
 
 impl FromRequestParts<Arc<Admin>> for Share {
@@ -79,4 +87,24 @@ fn announced_bytes(headers: &HeaderMap) -> Option<usize> {
 
 fn too_large() -> ApiError {
     ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "the body is too large")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_may_be_any_bytes() {
+        let check = |query: &str, expected: Option<&[u8]>| {
+            let uri: Uri = format!("/kv?{query}").parse().expect("a URI");
+            assert_eq!(param_bytes(&uri, "start").as_deref(), expected, "{query}");
+        };
+        check("start=a%2Bb+c", Some(b"a+b c"));
+        check("limit=1&start=%00%ff%C3%BC", Some(b"\x00\xff\xc3\xbc"));
+        check("st%61rt=x&end=y", Some(b"x"));
+        check("start=%zz=", Some(b"%zz="));
+        check("start", Some(b""));
+        check("started=x", None);
+        check("", None);
+    }
 }

@@ -18,7 +18,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::Admin;
 use super::budget::Share;
 use super::error::{ApiError, ErrorBody};
-use super::extract::{Body, Params};
+use super::extract::{Body, Params, param_bytes};
 use super::json::{self, Text, encoding_of, stored, text_of};
 use super::work::work_on;
 use crate::keyspace::{DATABASES, KEY_BYTES_MAX, STRING_BYTES_MAX};
@@ -38,7 +38,7 @@ const TTL_HEADER: &str = "redraft-ttl";
 /// The longest time to live that is taken, in seconds: far beyond any use, and far from the end of 64 bits of milliseconds.
 const TTL_SECONDS_MAX: f64 = 1e12;
 
-/// Which database, and how a raw value is to be stored or shown.
+/// Which database.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub struct KeyQuery {
@@ -46,8 +46,28 @@ pub struct KeyQuery {
     #[serde(default)]
     #[param(maximum = 15)]
     db: u8,
+}
+
+/// Which database, and how a raw value is to be stored.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct PutQuery {
+    /// The database, 0 to 15.
+    #[serde(default)]
+    #[param(maximum = 15)]
+    db: u8,
     /// Seconds to live, of a raw body.
     ttl: Option<f64>,
+}
+
+/// Which database, and how a value is to be shown.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct GetQuery {
+    /// The database, 0 to 15.
+    #[serde(default)]
+    #[param(maximum = 15)]
+    db: u8,
     /// `json`: a value that is JSON is part of the answer as such.
     #[serde(rename = "as")]
     form: Option<Form>,
@@ -145,6 +165,7 @@ pub struct PageQuery {
     /// The database, 0 to 15.
     #[param(maximum = 15)]
     db: u8,
+    // These three may be any bytes: `param_bytes` reads them.
     /// The first key.
     start: Option<String>,
     /// The key before which it ends.
@@ -239,7 +260,7 @@ fn number(number: u64) -> Bytes {
 }
 
 /// Sets a key.
-#[utoipa::path(put, path = "/kv/{key}", params(("key" = String, Path, description = "The key, percent-encoded"), KeyQuery,
+#[utoipa::path(put, path = "/kv/{key}", params(("key" = String, Path, description = "The key, percent-encoded"), PutQuery,
     ("If-Match" = Option<String>, Header, description = "The revision that the key must have, in quotes, or * for any"),
     ("If-None-Match" = Option<String>, Header, description = "* if the key must not exist")),
     request_body(content((Put = "application/json"), (Vec<u8> = "application/octet-stream"))),
@@ -250,7 +271,7 @@ fn number(number: u64) -> Bytes {
 pub(super) async fn put(
     State(admin): State<Arc<Admin>>,
     uri: OriginalUri,
-    Params(query): Params<KeyQuery>,
+    Params(query): Params<PutQuery>,
     headers: HeaderMap,
     Body(body, _share): Body,
 ) -> Result<Response, ApiError> {
@@ -299,13 +320,13 @@ fn media_type(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// Returns a key.
-#[utoipa::path(get, path = "/kv/{key}", params(("key" = String, Path, description = "The key, percent-encoded"), KeyQuery),
+#[utoipa::path(get, path = "/kv/{key}", params(("key" = String, Path, description = "The key, percent-encoded"), GetQuery),
     responses((status = 200, content((Entry = "application/json"), (Vec<u8> = "application/octet-stream"))),
         (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub(super) async fn get(
     State(admin): State<Arc<Admin>>,
     uri: OriginalUri,
-    Params(query): Params<KeyQuery>,
+    Params(query): Params<GetQuery>,
     headers: HeaderMap,
     mut share: Share,
 ) -> Result<Response, ApiError> {
@@ -430,6 +451,7 @@ fn changes_of(body: &[u8]) -> Result<Option<Vec<Bytes>>, ApiError> {
     responses((status = 200, body = Page), (status = 400, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub(super) async fn page(
     State(admin): State<Arc<Admin>>,
+    uri: OriginalUri,
     Params(query): Params<PageQuery>,
     mut share: Share,
 ) -> Result<Response, ApiError> {
@@ -438,7 +460,10 @@ pub(super) async fn page(
     if !(1..=PAGE_KEYS_MAX).contains(&limit) {
         return Err(ApiError::bad_request("limit must be 1 to 10000"));
     }
-    let Some((lower, upper)) = query.bounds() else { return Ok(Json(Page { items: Vec::new(), cursor: None }).into_response()) };
+    let [start, end, prefix] = ["start", "end", "prefix"].map(|name| param_bytes(&uri, name));
+    let Some((lower, upper)) = bounds(start, end, prefix) else {
+        return Ok(Json(Page { items: Vec::new(), cursor: None }).into_response());
+    };
     let (first, second) = if query.reverse { (upper, lower) } else { (lower, upper) };
     let [entries, count] = [&b"WITHENTRIES"[..], b"COUNT"].map(Bytes::from_static);
     let mut range = command("RANGE", [first, second, entries, count, number(limit as u64)]);
@@ -457,27 +482,28 @@ pub(super) async fn page(
     Ok(json::answer(share.carried_by(work_on(bytes, write).await?)))
 }
 
-impl PageQuery {
-    /// The bounds in the form of RANGE; none if nothing lies between them.
-    fn bounds(&self) -> Option<(Bytes, Bytes)> {
-        let bound = |mark: &[u8], key: &[u8]| Bytes::from([mark, key].concat());
-        let mut lower = self.start.as_ref().map(|start| start.as_bytes().to_vec());
-        let mut upper = self.end.as_ref().map(|end| end.as_bytes().to_vec());
-        if let Some(prefix) = self.prefix.as_ref().filter(|prefix| !prefix.is_empty()) {
-            let from = prefix.as_bytes().to_vec();
-            // No byte of UTF-8 is 0xff, so the last one can be raised.
-            let mut to = from.clone();
-            *to.last_mut()? += 1;
-            lower = Some(lower.map_or(from.clone(), |lower| lower.max(from)));
-            upper = Some(upper.map_or(to.clone(), |upper| upper.min(to)));
-        }
-        if lower.as_ref().zip(upper.as_ref()).is_some_and(|(lower, upper)| lower >= upper) {
-            return None;
-        }
-        let lower = lower.map_or(Bytes::from_static(b"-"), |key| bound(b"[", &key));
-        let upper = upper.map_or(Bytes::from_static(b"+"), |key| bound(b"(", &key));
-        Some((lower, upper))
+/// The bounds of a page in the form of RANGE; none if nothing lies between them.
+fn bounds(start: Option<Vec<u8>>, end: Option<Vec<u8>>, prefix: Option<Vec<u8>>) -> Option<(Bytes, Bytes)> {
+    let bound = |mark: &[u8], key: &[u8]| Bytes::from([mark, key].concat());
+    let (mut lower, mut upper) = (start, end);
+    if let Some(prefix) = prefix.filter(|prefix| !prefix.is_empty()) {
+        let after = after_prefix(prefix.clone());
+        lower = Some(lower.map_or(prefix.clone(), |lower| lower.max(prefix)));
+        upper = upper.into_iter().chain(after).min();
     }
+    if lower.as_ref().zip(upper.as_ref()).is_some_and(|(lower, upper)| lower >= upper) {
+        return None;
+    }
+    let lower = lower.map_or(Bytes::from_static(b"-"), |key| bound(b"[", &key));
+    let upper = upper.map_or(Bytes::from_static(b"+"), |key| bound(b"(", &key));
+    Some((lower, upper))
+}
+
+/// The first key after all that begin with a prefix; none if there is no such key.
+fn after_prefix(mut prefix: Vec<u8>) -> Option<Vec<u8>> {
+    while prefix.pop_if(|last| *last == u8::MAX).is_some() {}
+    *prefix.last_mut()? += 1;
+    Some(prefix)
 }
 
 /// What ENTRY says.
@@ -548,19 +574,21 @@ mod tests {
 
     #[test]
     fn bounds_and_prefix_meet() {
-        let check = |start: Option<&str>, end: Option<&str>, prefix: Option<&str>, expected: Option<(&str, &str)>| {
-            let own = |text: Option<&str>| text.map(str::to_owned);
-            let query = PageQuery { start: own(start), end: own(end), prefix: own(prefix), ..PageQuery::default() };
-            let expected = expected.map(|(lower, upper)| (Bytes::from(lower.to_owned()), Bytes::from(upper.to_owned())));
-            assert_eq!(query.bounds(), expected, "{start:?} {end:?} {prefix:?}");
+        let check = |start: Option<&[u8]>, end: Option<&[u8]>, prefix: Option<&[u8]>, expected: Option<(&[u8], &[u8])>| {
+            let own = |bytes: Option<&[u8]>| bytes.map(<[u8]>::to_vec);
+            let expected = expected.map(|(lower, upper)| (Bytes::copy_from_slice(lower), Bytes::copy_from_slice(upper)));
+            assert_eq!(bounds(own(start), own(end), own(prefix)), expected, "{start:?} {end:?} {prefix:?}");
         };
-        check(None, None, None, Some(("-", "+")));
-        check(Some("a"), Some("c"), None, Some(("[a", "(c")));
-        check(None, None, Some("ab"), Some(("[ab", "(ac")));
-        check(Some("abc"), Some("b"), Some("ab"), Some(("[abc", "(ac")));
-        check(Some("b"), None, Some("ab"), None);
-        check(Some("c"), Some("c"), None, None);
-        check(None, None, Some(""), Some(("-", "+")));
+        check(None, None, None, Some((b"-", b"+")));
+        check(Some(b"a"), Some(b"c"), None, Some((b"[a", b"(c")));
+        check(None, None, Some(b"ab"), Some((b"[ab", b"(ac")));
+        check(Some(b"abc"), Some(b"b"), Some(b"ab"), Some((b"[abc", b"(ac")));
+        check(Some(b"b"), None, Some(b"ab"), None);
+        check(Some(b"c"), Some(b"c"), None, None);
+        check(None, None, Some(b""), Some((b"-", b"+")));
+        check(None, None, Some(b"a\xff\xff"), Some((b"[a\xff\xff", b"(b")));
+        check(None, Some(b"\xff\xff\x01"), Some(b"\xff\xff"), Some((b"[\xff\xff", b"(\xff\xff\x01")));
+        check(None, None, Some(b"\xff"), Some((b"[\xff", b"+")));
     }
 
     #[test]
