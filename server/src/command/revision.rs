@@ -47,7 +47,8 @@ pub(super) const COMMANDS: &[CommandSpec] = &[
         flags: Flags(WRITE | DENYOOM),
         acl: &["string"],
         group: Group::String,
-        summary: "Sets the string value of a key only when the key has this revision, 0 for one that doesn't exist. Returns the new revision.",
+        summary: "Sets the string value of a key only when the key has this revision, 0 for one that doesn't exist. Returns the new revision, \
+                  0 when it has expired already.",
         handler: write::<SetRev>(31),
         ..ROW
     },
@@ -159,7 +160,8 @@ impl WriteCommand for SetRev {
         }
         let deadline = self.lifetime.deadline(&lookup, writer.now())?;
         writer.set_string(lookup, self.value, deadline)?;
-        Ok(integer(writer.revision()))
+        // If its time was up before, it is gone.
+        Ok(integer(writer.lookup(&self.key)?.metadata().map_or(0, |metadata| metadata.revision)))
     }
 }
 
@@ -247,7 +249,12 @@ mod tests {
              setrev k -1 x -> ERR value is not an integer or out of range
              setrev k 0 x NX -> ERR syntax error
              setrev k 0 x EX 0 -> ERR invalid expire time in 'setrev' command
-             delrev k x -> ERR value is not an integer or out of range",
+             delrev k x -> ERR value is not an integer or out of range
+             setrev k 0 a -> 7
+             setrev k 7 b PXAT 1 -> 0
+             revision k -> 0
+             setrev k 7 c -> nil
+             setrev k 0 d PXAT 1 -> 0",
         );
     }
 

@@ -161,12 +161,6 @@ impl<'a, 'v> Writer<'a, 'v> {
         }
     }
 
-    /// The revision of the last change.
-    #[must_use]
-    pub fn revision(&self) -> u64 {
-        self.state.revision()
-    }
-
     /// Gives a key this value and this deadline, in place of whatever it was. If the deadline has passed, the key does not exist after.
     /// # Errors
     /// `KeyTooLong`, `StringTooLong`, and the engine's.
