@@ -239,10 +239,10 @@ impl Lookups {
         if spec.is_write() || matches!(spec.keys, Keys::None) {
             return;
         }
-        match reply {
-            Reply::Array(elements) => elements.iter().for_each(|element| self.count_one(element)),
-            Reply::Error(_) => {}
-            one => self.count_one(one),
+        match (reply, spec.keys) {
+            (Reply::Error(_), _) => {}
+            (Reply::Array(elements), Keys::Range { .. }) => elements.iter().for_each(|element| self.count_one(element)),
+            (one, _) => self.count_one(one),
         }
     }
 
@@ -413,6 +413,8 @@ mod tests {
         check("get a", Reply::Null, 0, 1);
         check("get a", Reply::Error("WRONGTYPE".into()), 0, 0);
         check("mget a b", Reply::Array(vec![Reply::text("x"), Reply::Null]), 1, 1);
+        check("entry a", Reply::Array(vec![Reply::text("string"), Reply::text("x"), Reply::Integer(1), Reply::Integer(0)]), 1, 0);
+        check("entry a", Reply::Null, 0, 1);
         check("exists a", Reply::Integer(0), 0, 1);
         check("ttl a", Reply::Integer(-2), 0, 1);
         check("ttl a", Reply::Integer(-1), 1, 0);
