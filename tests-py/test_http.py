@@ -168,6 +168,7 @@ def test_bad_requests_are_refused_and_say_so(admin, db):
         ("PUT", "/kv/k", b"x", {"Content-Type": "text/plain"}, 415, "unsupported_media_type"),
         ("PUT", "/kv/", {"value": 1}, {}, 400, "bad_request"),
         ("POST", "/kv/batch", {"put": {"k" * 70_000: 1}}, {}, 413, "too_large"),
+        ("POST", "/kv/batch", {"delete": ["k"] * (1 << 20)}, {}, 413, "too_large"),
         ("PUT", "/kv/k?db=16", {"value": 1}, {}, 400, "bad_request"),
         ("PUT", "/kv/k", {"value": 1}, {"If-Match": "7"}, 400, "bad_request"),
         ("GET", "/kv?limit=0", None, {}, 400, "bad_request"),

@@ -178,6 +178,9 @@ pub enum CommandError {
     /// A command that writes with more arguments, in bytes, than one log entry may hold.
     #[error("ERR the arguments of a command that writes exceed 65mb; not executed")]
     WriteTooLarge,
+    /// A command with more arguments than one may have, from somebody whose arguments no reader of RESP has counted.
+    #[error("ERR a command has at most {0} arguments; not executed")]
+    TooManyArguments(usize),
     /// RAFT REMOVE or TRANSFER with something that is no node id.
     #[error("ERR node id must be a positive integer")]
     NodeId,

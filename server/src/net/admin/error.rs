@@ -6,10 +6,20 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::error::RequestError;
+use crate::error::{CommandError, RequestError};
+use crate::net::client::ARGUMENTS_MAX;
 
 /// When what was refused for now may be tried again: a failover takes one to three seconds.
 const RETRY_AFTER_SECONDS: &str = "1";
+
+/// The errors of commands that ask for more than there may be.
+const TOO_LARGE: [CommandError; 5] = [
+    CommandError::StringTooLong,
+    CommandError::KeyTooLong,
+    CommandError::ReplyTooLarge,
+    CommandError::WriteTooLarge,
+    CommandError::TooManyArguments(ARGUMENTS_MAX),
+];
 
 /// Whether the request may have had an effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -71,13 +81,13 @@ impl ApiError {
         Self::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", "the key does not have that revision")
     }
 
-    /// An error reply of a command: the caller's fault.
+    /// An error reply of a command: the caller's fault, and nothing was changed. A reply is a text; which error it is of is found by that.
     pub(super) fn of_reply(text: &str) -> Self {
         let message = text.split_once(' ').map_or(text, |(_, message)| message);
         match text.split(' ').next() {
             Some("WRONGTYPE") => Self::new(StatusCode::CONFLICT, "wrong_type", message),
             Some("OOM") => Self::from(RequestError::DiskFull),
-            _ if text.contains("exceed") || text.contains("too long") => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message),
+            _ if TOO_LARGE.iter().any(|error| error.to_string() == text) => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message),
             _ => Self::bad_request(message),
         }
     }
@@ -116,5 +126,25 @@ impl IntoResponse for ApiError {
             return (status, [(header::RETRY_AFTER, RETRY_AFTER_SECONDS)], body).into_response();
         }
         (status, body).into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_commands_have_a_code() {
+        let check = |error: CommandError, status: u16, code: &str| {
+            let found = ApiError::of_reply(&error.to_string());
+            assert_eq!((found.status.as_u16(), found.code, found.executed), (status, code, Executed::No), "{error}");
+        };
+        check(CommandError::KeyTooLong, 413, "too_large");
+        check(CommandError::TooManyArguments(ARGUMENTS_MAX), 413, "too_large");
+        check(CommandError::InvalidCursor, 400, "bad_request");
+        // Texts that hold what a client has sent say nothing about sizes.
+        check(CommandError::UnsupportedOption("exceed".to_owned()), 400, "bad_request");
+        assert_eq!(ApiError::of_reply("WRONGTYPE Operation against a key").code, "wrong_type");
+        assert_eq!(ApiError::of_reply(&RequestError::DiskFull.to_string()).status, StatusCode::INSUFFICIENT_STORAGE);
     }
 }

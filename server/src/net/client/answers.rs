@@ -22,7 +22,7 @@ use crate::node::{Consistency, MemberStatus, NodeHandle, NodeStatus, RaftCommand
 use crate::slow_log::{SlowCommand, SlowLog};
 
 /// Most arguments of a command. Redis takes 2^31; each costs memory beyond its bytes.
-pub(super) const ARGUMENTS_MAX: usize = 1 << 20;
+pub(crate) const ARGUMENTS_MAX: usize = 1 << 20;
 
 /// Bytes of the arguments of a command that writes, which is one log entry: the largest value, its key, and more of less size.
 const WRITE_BYTES_MAX: usize = STRING_BYTES_MAX + (1 << 20);
@@ -50,7 +50,7 @@ impl Services {
         let metrics = &self.metrics;
         // Of a connection's commands, the reader has seen to it.
         if args.len() > ARGUMENTS_MAX {
-            return Err(CommandError::WriteTooLarge.into());
+            return Err(CommandError::TooManyArguments(ARGUMENTS_MAX).into());
         }
         let spec = table::resolve(args).inspect_err(|_| {
             if let Some(spec) = table::lookup(&args[0]) {

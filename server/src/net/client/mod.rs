@@ -28,6 +28,7 @@ use crate::info::ServerFacts;
 use crate::metrics::{Metric, Metrics};
 use crate::node::NodeHandle;
 use crate::slow_log::SlowLog;
+pub(crate) use answers::ARGUMENTS_MAX;
 pub(crate) use session::same_secret;
 
 use connection::Connection;
