@@ -130,9 +130,13 @@ pub struct MomentFacts {
 }
 
 impl ProcessFacts {
-    /// Asks the kernel. What it does not tell is 0.
-    #[must_use]
-    pub fn read() -> Self {
+    /// Asks the kernel, off the network threads: it lists a file for each connection. What it does not tell is 0.
+    pub async fn now() -> Self {
+        // The pool takes no more work only while the process stops.
+        tokio::task::spawn_blocking(Self::read).await.unwrap_or_default()
+    }
+
+    fn read() -> Self {
         let file = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let (system_seconds, user_seconds) = cpu_seconds(&file("/proc/self/stat"));
         let status = file("/proc/self/status");

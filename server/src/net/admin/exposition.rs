@@ -41,7 +41,7 @@ pub(super) async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
         databases: services.keyspace_counts().await,
         disk_is_full: services.node().disk_is_full(),
         figures,
-        process: ProcessFacts::read(),
+        process: ProcessFacts::now().await,
         history: admin.recorder.history(),
         started_seconds: services.started().duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64(),
     };

@@ -312,7 +312,7 @@ pub(super) async fn stats(State(admin): State<Arc<Admin>>) -> Json<Stats> {
         ops_per_second: (reads.total() + writes.total()) as f64 / length.as_secs_f64().max(0.1),
         commands_processed: metrics.get(Metric::TotalCommandsProcessed),
         connected_clients: metrics.get(Metric::ConnectedClients),
-        memory_bytes: ProcessFacts::read().resident_bytes,
+        memory_bytes: ProcessFacts::now().await.resident_bytes,
         uptime_seconds: services.started().elapsed().unwrap_or_default().as_secs_f64(),
         latency_ms: Latencies { read: quantiles(&reads), write: quantiles(&writes) },
     })

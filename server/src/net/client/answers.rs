@@ -182,6 +182,8 @@ impl Services {
     pub(crate) async fn info(&self, names: &[Bytes]) -> Reply {
         let sections = info::sections(names);
         let databases = if sections.contains(&Section::Keyspace) { self.keyspace_counts().await } else { vec![] };
+        let asks_kernel = sections.iter().any(|section| matches!(section, Section::Memory | Section::Cpu));
+        let process = if asks_kernel { ProcessFacts::now().await } else { ProcessFacts::default() };
         let (query_bytes_largest, output_bytes_largest) = self.registry.largest_buffers();
         let moment = MomentFacts {
             now: SystemTime::now(),
@@ -190,7 +192,7 @@ impl Services {
             output_bytes_largest,
             maxclients: self.config.runtime.values().maxclients,
             databases,
-            process: ProcessFacts::read(),
+            process,
         };
         Reply::Text(info::render(&sections, &self.server, &moment, &self.metrics, &self.node.status()))
     }
