@@ -55,6 +55,9 @@ pub enum ServerError {
     /// The node cannot be trusted or is no longer a member. It must not be started again without an operator.
     #[error("{0}")]
     DoNotRestart(String),
+    /// The same, because something could not be made durable, which a later start would not find out by itself.
+    #[error("{0}; {rejoin}", rejoin = exit::REJOIN)]
+    FailedSync(String),
     /// The system lacks something that it may have again: room on the disk, file descriptors, memory.
     #[error("{0}")]
     MayPass(String),
@@ -66,7 +69,7 @@ impl ServerError {
     pub const fn exit_code(&self) -> u8 {
         match self {
             Self::CannotStart(_) => crate::cli::EXIT_USAGE,
-            Self::DoNotRestart(_) => crate::cli::EXIT_DO_NOT_RESTART,
+            Self::DoNotRestart(_) | Self::FailedSync(_) => crate::cli::EXIT_DO_NOT_RESTART,
             Self::MayPass(_) => crate::cli::EXIT_RESTART,
         }
     }
@@ -89,6 +92,7 @@ impl From<StorageError> for ServerError {
         let text = error.to_string();
         match error {
             error if error.may_pass() => Self::MayPass(text),
+            error if error.is_failed_sync() => Self::FailedSync(text),
             StorageError::Mismatch(_) | StorageError::Fenced { .. } | StorageError::HighWater(_) => Self::DoNotRestart(text),
             error if error.is_damage() => Self::DoNotRestart(format!("{text}; {}", exit::REJOIN)),
             StorageError::Engine { .. } | StorageError::Directory { .. } => Self::CannotStart(text),
@@ -98,7 +102,11 @@ impl From<StorageError> for ServerError {
 
 impl From<StartError> for ServerError {
     fn from(error: StartError) -> Self {
-        if error.may_pass() { Self::MayPass(error.to_string()) } else { Self::DoNotRestart(format!("{error}; {}", exit::REJOIN)) }
+        match error {
+            error if error.may_pass() => Self::MayPass(error.to_string()),
+            error if error.is_failed_sync() => Self::FailedSync(error.to_string()),
+            error => Self::DoNotRestart(format!("{error}; {}", exit::REJOIN)),
+        }
     }
 }
 
@@ -113,7 +121,11 @@ pub fn run(config: Config) -> Result<(), ServerError> {
         .enable_all()
         .build()
         .map_err(cannot_start)?;
-    runtime.block_on(serve(config))
+    runtime.block_on(serve(config)).inspect_err(|error| {
+        if let ServerError::FailedSync(reason) = error {
+            exit::forbid_restart(reason);
+        }
+    })
 }
 
 /// Half of the processors serve the network; apply, log and core have threads of their own, and on two processors a second network thread

@@ -4,6 +4,7 @@
  *            names in it. Lines end with " ."; one without was cut short by the end of the process.
  *   beside/  a second name for each file that lost its name since the last sync of its directory: <id of the directory>/<id of the file>.
  * Whatever is on the disk and not in the notes is not durable. An id is the inode and the time of its birth, since inodes are used again.
+ *   failing  is made by a test: while it is there, no sync of a file whose name ends in .log (a WAL) succeeds.
  * With TEST_DISK_LIES the disk lies about files whose names end so: it says that they are synced, and nothing is.
  * Not seen are changes through a mapping, and files opened to be synchronous; sync_file_range makes nothing durable. */
 #define _GNU_SOURCE
@@ -23,18 +24,20 @@
 enum { CONTENT_BYTES_MAX = 4096, ID_BYTES = 64 };
 static const unsigned WANTED = STATX_TYPE | STATX_INO | STATX_SIZE | STATX_BTIME;
 
-static const char *root, *beside, *lies;
+static const char *root, *beside, *failing, *lies;
 static int notes = -1;
 /* Held while names change and while they are listed, so that a list is the names of one moment. */
 static pthread_mutex_t names = PTHREAD_MUTEX_INITIALIZER;
 
 __attribute__((constructor)) static void begin(void) {
     const char *place = getenv("TEST_DISK_NOTES");
-    char *path = NULL, *kept = NULL;
+    char *path = NULL, *kept = NULL, *trouble = NULL;
     root = getenv("TEST_DISK");
     lies = getenv("TEST_DISK_LIES");
     if (!root || !place || asprintf(&path, "%s/notes", place) < 0 || asprintf(&kept, "%s/beside", place) < 0) abort();
+    if (asprintf(&trouble, "%s/failing", place) < 0) abort();
     beside = kept;
+    failing = trouble;
     notes = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
     /* Before this life's first line: the last one of the former may have no end. */
     if (notes < 0 || write(notes, "\n", 1) != 1) abort();
@@ -140,6 +143,10 @@ static int sync_any(int fd, long call) {
     char path[PATH_MAX];
     if (notes < 0 || !is_watched(fd, path) || statx(fd, "", AT_EMPTY_PATH, WANTED, &file) != 0) return (int)syscall(call, fd);
     if (S_ISDIR(file.stx_mode)) return sync_directory(fd, &file, call);
+    if (ends_with(path, ".log") && access(failing, F_OK) == 0) {
+        errno = EIO;
+        return -1;
+    }
     return lies && ends_with(path, lies) ? 0 : sync_file(fd, &file, call);
 }
 

@@ -163,6 +163,20 @@ impl TestDisk {
         done
     }
 
+    /// From now on no sync of a WAL succeeds.
+    /// # Panics
+    /// The library cannot be told.
+    pub fn fail_syncs(&self) {
+        File::create(self.place.join("failing")).expect("a file can be created");
+    }
+
+    /// Syncs succeed again.
+    /// # Panics
+    /// They did not fail.
+    pub fn mend_syncs(&self) {
+        fs::remove_file(self.place.join("failing")).expect("a file can be removed");
+    }
+
     /// Makes everything durable that there is, as after a cut, or when a test has changed the files of a node that is down.
     /// # Panics
     /// The notes cannot be written.

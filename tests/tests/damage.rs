@@ -12,6 +12,7 @@ use redraft_tests::client::bulk;
 use redraft_tests::damage::{Damage, Database, Kind, Part, apply, kinds};
 use redraft_tests::dir::TestDir;
 use redraft_tests::node::{RaftStatus, wait_readable, wait_status};
+use redraft_tests::power::Honesty;
 use redraft_tests::{Client, Cluster, Load, LoadPlan, Node, Shape, Value, eventually};
 
 /// Exit code of a node that must not be started again.
@@ -119,6 +120,25 @@ fn a_damaged_record_inside_the_raft_log_is_refused() {
     file.read_exact_at(&mut byte, at).expect("the log can be read");
     file.write_all_at(&[!byte[0]], at).expect("the log can be written");
     check_refuses_to_start(&mut node, "log");
+}
+
+#[test]
+fn a_node_whose_sync_has_failed_does_not_start_again_but_as_a_new_one() {
+    let mut cluster = Cluster::start_with_disks(3, &[], Honesty::Honest);
+    let node = cluster.followers()[0];
+    let id = cluster[node].status().node_id;
+    cluster.disk(node).fail_syncs();
+    cluster.client(cluster.leader()).set("k", "v");
+    assert_eq!(cluster[node].wait_end().code(), Some(DO_NOT_RESTART), "{}", cluster[node].log());
+    // The next sync might succeed, without what the first one has lost; whatever starts nodes again knows nothing of exit codes.
+    cluster.disk(node).mend_syncs();
+    check_refuses_to_start(&mut cluster[node], "must not be started any more");
+    cluster[node].add_flags(&["--rejoin"]);
+    cluster.start_node(node);
+    cluster[node].wait_ready();
+    cluster.wait_caught_up(node);
+    assert_ne!(cluster[node].status().node_id, id);
+    assert_eq!(cluster.client(node).get("k").as_deref(), Some(b"v".as_slice()));
 }
 
 #[test]

@@ -27,7 +27,8 @@ pub(crate) fn stop_for(error: &EngineError, reason: &str) -> ! {
     if may_pass(error) {
         stop_with(EXIT_RESTART, reason);
     }
-    if matches!(error, EngineError::Corruption(_)) {
+    // A later start would not find out that a sync has failed: it reads what the system has in memory, which may never reach the disk.
+    if matches!(error, EngineError::Corruption(_)) || is_failed_sync(error) {
         stop_for_good(reason);
     }
     stop_with(EXIT_DO_NOT_RESTART, &format!("{reason}; {REJOIN}"))
@@ -36,8 +37,13 @@ pub(crate) fn stop_for(error: &EngineError, reason: &str) -> ! {
 /// Ends the process because its data directory must never serve or vote again, and sees to it that no later start does. If that cannot be
 /// noted in the directory, a later start finds out again.
 pub(crate) fn stop_for_good(reason: &str) -> ! {
-    fence::put_up(reason);
+    forbid_restart(reason);
     stop_with(EXIT_DO_NOT_RESTART, &format!("{reason}; {REJOIN}"))
+}
+
+/// Sees to it that no later start of this data directory serves or votes, for a process that ends anyway.
+pub(crate) fn forbid_restart(reason: &str) {
+    fence::put_up(reason);
 }
 
 fn stop_with(exit_code: u8, reason: &str) -> ! {

@@ -1,5 +1,5 @@
-//! The fence around a node that has met damage: a file in its directory, with the reason, that keeps a later start from serving and voting.
-//! What a read or a compaction meets, a start need not meet again. Without the fence such a node would come and go, and would vote in
+//! The fence around a node that has met damage, or could not make durable what it wrote: a file in its directory, with the reason, that keeps
+//! a later start from serving and voting. What a read, a compaction or a sync meets, a start need not meet again. Without the fence such a node would come and go, and would vote in
 //! between on a disk that has lost something.
 //! The process has one data directory, and any thread may meet damage at any time; hence the one global.
 //! Invariant: the file goes only with the data (`--rejoin` sets it aside), or by an operator's hand.
@@ -22,7 +22,7 @@ pub(super) fn watch(dir: &Path) {
 /// Puts the fence up, before the process ends. A disk that does not take it is left without: the reason is in the log as well.
 pub(super) fn put_up(reason: &str) {
     if let Some(Err(error)) = DIRECTORY.get().map(|dir| write(dir, reason)) {
-        tracing::error!(%error, "cannot note the damage in the data directory");
+        tracing::error!(%error, "cannot note in the data directory that this node must not be started again: see to it that it is not");
     }
 }
 

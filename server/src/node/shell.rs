@@ -28,7 +28,7 @@ use super::core::{
     AdminRequest, COLUMN_FAMILIES, Core, CoreConfig, Divergence, Effect, GROUP, JoinAnswer, Lane, Member, Members, NewRun, Now, ReadId,
     RequestId, RunId, SnapshotContents, SnapshotId, StateMachine, TrackedRun, read_snapshot_contents,
 };
-use super::exit::{REJOIN, may_pass, stop_for, stop_for_good, stop_process};
+use super::exit::{REJOIN, is_failed_sync, may_pass, stop_for, stop_for_good, stop_process};
 use super::handle::{Alone, NodeHandle, Shared};
 use super::log_writer::{LogTask, LogThread, LogWriter};
 use super::mailbox::{Appetite, Mailbox, Need};
@@ -204,6 +204,15 @@ impl StartError {
     pub fn may_pass(&self) -> bool {
         match self {
             Self::Log(LogError::Engine(error)) | Self::Data(error) => may_pass(error),
+            Self::Log(LogError::Damaged(_)) | Self::Raft(_) => false,
+        }
+    }
+
+    /// Whether something could not be made durable. A later start would not find that out.
+    #[must_use]
+    pub fn is_failed_sync(&self) -> bool {
+        match self {
+            Self::Log(LogError::Engine(error)) | Self::Data(error) => is_failed_sync(error),
             Self::Log(LogError::Damaged(_)) | Self::Raft(_) => false,
         }
     }

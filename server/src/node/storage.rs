@@ -149,6 +149,12 @@ impl StorageError {
         self.is(|error| is_failed_sync(error) || matches!(error, EngineError::Corruption(_)))
     }
 
+    /// Whether something could not be made durable. A later start would not find that out.
+    #[must_use]
+    pub fn is_failed_sync(&self) -> bool {
+        self.is(is_failed_sync)
+    }
+
     fn is(&self, kind: fn(&EngineError) -> bool) -> bool {
         match self {
             Self::Directory { source, .. } => kind(&EngineError::Io(source.to_string())),
