@@ -297,10 +297,11 @@ def test_metrics_count_what_was_done(admin, db):
         return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name + " "))
 
     sets, sums = 'redraft_commands_total{command="set"}', 'redraft_command_duration_seconds_count{class="write"}'
-    before = value(sets), value(sums)
+    times = 'redraft_command_times_seconds_count{command="set"}'
+    before = value(sets), value(sums), value(times)
     for number in range(10):
         db.set(f"metric-key-{number}", "metric-value")
-    assert (value(sets) - before[0], value(sums) - before[1]) == (10, 10)
+    assert (value(sets) - before[0], value(sums) - before[1], value(times) - before[2]) == (10, 10, 10)
     assert value("redraft_raft_has_leader") == 1
     text = ask(admin, "GET", "/metrics").body
     assert text.endswith(b"# EOF\n")

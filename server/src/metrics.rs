@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::command::CommandSpec;
 use crate::command::catalogue::{address, all_named};
-use histogram::{Histogram, Unit};
+use histogram::{Counts, Histogram, Unit};
 
 pub mod histogram;
 
@@ -289,6 +289,8 @@ pub struct CommandMetrics {
     usec: AtomicU64,
     rejected: AtomicU64,
     failed: AtomicU64,
+    /// Eight counters, whatever the number of threads: to add to them once for a run costs next to nothing.
+    times: Histogram,
 }
 
 /// A command's numbers at one moment.
@@ -304,6 +306,8 @@ pub struct CommandCounts {
     pub rejected: u64,
     /// How often it answered an error.
     pub failed: u64,
+    /// Times from when a command was read to its reply, in microseconds.
+    pub times: Counts,
 }
 
 /// The metrics of a node. Shared by all threads.
@@ -325,7 +329,8 @@ impl Metrics {
         let commands: Vec<_> = all_named()
             .map(|row| {
                 let zero = || AtomicU64::new(0);
-                (address(row.spec), CommandMetrics { name: row.name, calls: zero(), usec: zero(), rejected: zero(), failed: zero() })
+                let times = Histogram::new(Unit::CoarseMicroseconds);
+                (address(row.spec), CommandMetrics { name: row.name, calls: zero(), usec: zero(), rejected: zero(), failed: zero(), times })
             })
             .collect();
         Self {
@@ -377,6 +382,13 @@ impl Metrics {
         }
     }
 
+    /// Adds the time that executions of one command took until their replies, the run that they were in included.
+    pub fn command_took(&self, spec: &'static CommandSpec, calls: u64, elapsed: Duration) {
+        if let Some(command) = self.command(spec) {
+            command.times.add(u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX), calls);
+        }
+    }
+
     /// Counts an error reply of a command that was executed.
     pub fn failed(&self, spec: &'static CommandSpec) {
         if let Some(command) = self.command(spec) {
@@ -418,6 +430,7 @@ impl Metrics {
             usec: value(&command.usec),
             rejected: value(&command.rejected),
             failed: value(&command.failed),
+            times: command.times.counts(),
         });
         counts.filter(|counts| counts.calls + counts.rejected + counts.failed > 0).collect()
     }
@@ -439,6 +452,7 @@ impl Metrics {
             for counter in [&command.calls, &command.usec, &command.rejected, &command.failed] {
                 counter.store(0, Ordering::Relaxed);
             }
+            command.times.reset();
         }
         self.errors.write().unwrap_or_else(PoisonError::into_inner).clear();
     }
@@ -485,10 +499,15 @@ mod tests {
         let metrics = Metrics::new();
         let get = table::lookup(b"get").expect("GET is in the table");
         metrics.executed(get, 3, Duration::from_micros(30));
+        metrics.command_took(get, 3, Duration::from_millis(2));
         metrics.failed(get);
         metrics.rejected(get);
-        let expected = CommandCounts { name: "get".to_owned(), calls: 3, usec: 30, rejected: 1, failed: 1 };
+        let times = Histogram::new(Unit::CoarseMicroseconds);
+        times.add(2_000, 3);
+        let expected = CommandCounts { name: "get".to_owned(), calls: 3, usec: 30, rejected: 1, failed: 1, times: times.counts() };
         assert_eq!(metrics.commands(), [expected]);
+        metrics.reset();
+        assert_eq!(metrics.commands(), []);
     }
 
     #[test]

@@ -9,6 +9,8 @@ const TIME_BOUNDS: &[u64] = &[
     30_000, 40_000, 50_000, 70_000, 100_000, 150_000, 200_000, 300_000, 400_000, 500_000, 700_000, 1_000_000, 1_500_000, 2_000_000,
     3_000_000, 4_000_000, 5_000_000, 7_000_000, 10_000_000,
 ];
+/// Upper bounds of buckets for times of each command, of which there are many, in microseconds: from 100 us to 1 s.
+const COARSE_TIME_BOUNDS: &[u64] = &[100, 1_000, 5_000, 25_000, 100_000, 1_000_000];
 /// Upper bounds of buckets for numbers of things.
 const COUNT_BOUNDS: &[u64] = &[1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096];
 
@@ -17,6 +19,8 @@ const COUNT_BOUNDS: &[u64] = &[1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048
 pub enum Unit {
     /// Times, in microseconds.
     Microseconds,
+    /// Times, in microseconds, by a few bounds.
+    CoarseMicroseconds,
     /// Numbers of things.
     Things,
 }
@@ -25,6 +29,7 @@ impl Unit {
     fn bounds(self) -> &'static [u64] {
         match self {
             Unit::Microseconds => TIME_BOUNDS,
+            Unit::CoarseMicroseconds => COARSE_TIME_BOUNDS,
             Unit::Things => COUNT_BOUNDS,
         }
     }
@@ -76,6 +81,12 @@ impl Histogram {
 }
 
 impl Counts {
+    /// What is counted.
+    #[must_use]
+    pub fn unit(&self) -> Unit {
+        self.unit
+    }
+
     /// How many values.
     #[must_use]
     pub fn total(&self) -> u64 {

@@ -108,6 +108,20 @@ fn encode_value(row: &mut MetricEncoder<'_>, value: f64, kind: MetricKind) -> fm
     }
 }
 
+fn encode_counts(metric: &mut MetricEncoder<'_>, counts: &Counts, labels: &Labels<'_>) -> fmt::Result {
+    let scale = match counts.unit() {
+        Unit::Microseconds | Unit::CoarseMicroseconds => 1e-6,
+        Unit::Things => 1.0,
+    };
+    let buckets: Vec<_> = counts.buckets().map(|(bound, count)| (bound.map_or(f64::MAX, |bound| bound as f64 * scale), count)).collect();
+    let (sum, total) = (counts.sum as f64 * scale, counts.total());
+    if labels.is_empty() {
+        metric.encode_histogram::<NoLabelSet>(sum, total, &buckets, None)
+    } else {
+        metric.encode_family(labels)?.encode_histogram::<NoLabelSet>(sum, total, &buckets, None)
+    }
+}
+
 impl Collector for Moment {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         for specs in METRICS.chunk_by(|one, other| one.exported == other.exported) {
@@ -134,20 +148,14 @@ impl Moment {
         for (name, text) in names {
             let mut metric = encoder.encode_descriptor(name, text.trim_end_matches('.'), None, MetricType::Histogram)?;
             for (spec, counts) in rows().filter(|(spec, _)| spec.exported == name) {
-                let scale = match spec.unit {
-                    Unit::Microseconds => 1e-6,
-                    Unit::Things => 1.0,
-                };
-                let buckets: Vec<_> =
-                    counts.buckets().map(|(bound, count)| (bound.map_or(f64::MAX, |bound| bound as f64 * scale), count)).collect();
                 let labels: Labels<'_> = spec.class.iter().map(|class| ("class", (*class).to_owned())).collect();
-                let (sum, total) = (counts.sum as f64 * scale, counts.total());
-                if labels.is_empty() {
-                    metric.encode_histogram::<NoLabelSet>(sum, total, &buckets, None)?;
-                } else {
-                    metric.encode_family(&labels)?.encode_histogram::<NoLabelSet>(sum, total, &buckets, None)?;
-                }
+                encode_counts(&mut metric, counts, &labels)?;
             }
+        }
+        let text = "Times from when a command was read to its reply, by command and a few bounds";
+        let mut metric = encoder.encode_descriptor("command_times_seconds", text, None, MetricType::Histogram)?;
+        for command in self.commands.iter().filter(|command| command.times.total() > 0) {
+            encode_counts(&mut metric, &command.times, &vec![("command", command.name.clone())])?;
         }
         Ok(())
     }

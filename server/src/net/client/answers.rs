@@ -115,7 +115,9 @@ impl Services {
             | NodeCommand::ReadOnly
             | NodeCommand::ReadWrite => CommandError::NeedsConnection(spec.name.to_uppercase()).into(),
         };
-        self.metrics.executed(spec, 1, began.elapsed());
+        let took = began.elapsed();
+        self.metrics.executed(spec, 1, took);
+        self.metrics.command_took(spec, 1, took);
         self.metrics.add(Metric::TotalCommandsProcessed, 1);
         if matches!(reply, Reply::Error(_)) {
             self.metrics.failed(spec);

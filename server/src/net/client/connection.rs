@@ -230,8 +230,9 @@ impl Connection {
     async fn execute_here(&mut self, spec: &'static CommandSpec, command: NodeCommand) -> Result<(), Close> {
         let began = Instant::now();
         let reply = self.carry_out(command).await?;
-        let metrics = &self.services.metrics;
-        metrics.executed(spec, 1, began.elapsed());
+        let (metrics, took) = (&self.services.metrics, began.elapsed());
+        metrics.executed(spec, 1, took);
+        metrics.command_took(spec, 1, took);
         metrics.add(Metric::TotalCommandsProcessed, 1);
         if let Some(reply) = reply {
             if matches!(reply, Reply::Error(_)) {
