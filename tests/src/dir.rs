@@ -70,3 +70,19 @@ impl Drop for TestDir {
         eprintln!("kept {} (with {KEEP_VARIABLE}=1 the data, too)", path.display());
     }
 }
+
+/// Copies a directory that nobody changes.
+/// # Panics
+/// It cannot.
+pub fn copy_dir(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a directory can be created");
+    for entry in fs::read_dir(from).expect("the directory can be read") {
+        let path = entry.expect("the directory can be read").path();
+        let target = to.join(path.file_name().expect("an entry has a name"));
+        if path.is_dir() {
+            copy_dir(&path, &target);
+        } else {
+            fs::copy(&path, &target).expect("the file can be copied");
+        }
+    }
+}

@@ -1,11 +1,11 @@
 //! Members that join, leave, come back empty, or come back as something they are not.
 
 use std::fs;
-use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
 use redraft_tests::client::{integer, ok};
+use redraft_tests::dir::copy_dir;
 use redraft_tests::node::wait_status;
 use redraft_tests::{Client, Cluster, Load, Node, Role, Value, eventually};
 
@@ -309,19 +309,6 @@ fn check_kept_out(cluster: &mut Cluster, node: usize) {
     let mut client = cluster.client(cluster.leader());
     assert_eq!(client.must(&["SET", "k", "3"]), ok());
     assert_eq!(integer(&client.must(&["GET", "k"])), 3);
-}
-
-fn copy_dir(from: &Path, to: &Path) {
-    fs::create_dir(to).expect("a directory can be created");
-    for entry in fs::read_dir(from).expect("the directory can be read") {
-        let path = entry.expect("the directory can be read").path();
-        let target = to.join(path.file_name().expect("an entry has a name"));
-        if path.is_dir() {
-            copy_dir(&path, &target);
-        } else {
-            fs::copy(&path, &target).expect("the file can be copied");
-        }
-    }
 }
 
 #[test]

@@ -6,7 +6,8 @@ use std::time::Duration;
 use rand::seq::IndexedRandom;
 
 use super::deck::Mode;
-use super::stage::{DO_NOT_RESTART, Missed, Renewal, Stage, copy_dir, wait_refused};
+use super::stage::{DO_NOT_RESTART, Missed, Renewal, Stage, wait_refused};
+use crate::dir::copy_dir;
 
 /// How long two nodes may take to find their places in each other's directories.
 const SWAPPED_MAX: Duration = Duration::from_secs(20);

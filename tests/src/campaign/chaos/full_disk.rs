@@ -10,9 +10,10 @@ use rand::RngExt;
 use rand::seq::IndexedRandom;
 
 use super::deck::Mode;
-use super::stage::{Missed, Stage, copy_dir, dir_bytes};
+use super::stage::{Missed, Stage, dir_bytes};
 use crate::Value;
 use crate::client::ok;
+use crate::dir::copy_dir;
 use crate::disk::SmallDisk;
 use crate::wait::{PATIENCE, wait_until};
 

@@ -327,22 +327,6 @@ pub(super) fn wait_until_some<T>(patience: Duration, mut condition: impl FnMut()
     found
 }
 
-/// Copies a directory that nobody changes.
-/// # Panics
-/// It cannot.
-pub(super) fn copy_dir(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("a directory can be created");
-    for entry in fs::read_dir(from).expect("the directory can be read") {
-        let path = entry.expect("the directory can be read").path();
-        let target = to.join(path.file_name().expect("an entry has a name"));
-        if path.is_dir() {
-            copy_dir(&path, &target);
-        } else {
-            fs::copy(&path, &target).expect("the file can be copied");
-        }
-    }
-}
-
 /// Bytes of all files below a directory, which may change meanwhile.
 pub(super) fn dir_bytes(dir: &Path) -> u64 {
     let Ok(entries) = fs::read_dir(dir) else { return 0 };
