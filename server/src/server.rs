@@ -93,7 +93,9 @@ impl From<StorageError> for ServerError {
         match error {
             error if error.may_pass() => Self::MayPass(text),
             error if error.is_failed_sync() => Self::FailedSync(text),
-            StorageError::Mismatch(_) | StorageError::Fenced { .. } | StorageError::HighWater(_) => Self::DoNotRestart(text),
+            StorageError::Mismatch(_) | StorageError::Fenced { .. } | StorageError::InRecovery(_) | StorageError::HighWater(_) => {
+                Self::DoNotRestart(text)
+            }
             error if error.is_damage() => Self::DoNotRestart(format!("{text}; {}", exit::REJOIN)),
             StorageError::Engine { .. } | StorageError::Directory { .. } => Self::CannotStart(text),
         }

@@ -3,8 +3,11 @@
 //! do not belong together and are refused. The boot counter rises durably at each start, so that nothing of an earlier life is taken for
 //! this one's.
 //! A snapshot is installed under a durable marker in `data/`: `Importing` while the data is a mixture, `Resetting` from when the data is
-//! complete until the log was replaced as well. A start finishes what a marker says.
+//! complete until the log was replaced as well. A start finishes what a marker says. A directory whose recovery was begun (`recovery`) has a
+//! marker, too, in `log/`, and is not started before that is finished.
 //! Node records stand under group 0 in both engines; records are Protocol Buffers.
+
+mod recovery;
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -24,6 +27,8 @@ use super::exit::{REJOIN, is_failed_sync, may_pass};
 use super::fence;
 use super::peer_record::{PeerProcesses, Starts};
 use crate::keyspace::{STATE, group_range, state_key};
+
+pub use recovery::{Account, RecoveryError, Survivor};
 
 /// Records of the node itself.
 const NODE: GroupId = GroupId(0);
@@ -125,6 +130,9 @@ pub enum StorageError {
         /// What was met.
         reason: String,
     },
+    /// The node is being made a cluster of its own, and that did not come to its end.
+    #[error("the recovery of {0} was begun and is not finished: run the same `redraft cluster recover` again")]
+    InRecovery(PathBuf),
     /// The high-water mark is damaged.
     #[error("{0} is damaged, so nobody can tell whether the Raft log is complete; {REJOIN}; if nobody else has its data, remove that file")]
     HighWater(PathBuf),
@@ -159,7 +167,7 @@ impl StorageError {
         match self {
             Self::Directory { source, .. } => kind(&EngineError::Io(source.to_string())),
             Self::Engine { source, .. } => kind(source),
-            Self::Mismatch(_) | Self::Fenced { .. } | Self::HighWater(_) => false,
+            Self::Mismatch(_) | Self::Fenced { .. } | Self::InRecovery(_) | Self::HighWater(_) => false,
         }
     }
 }
@@ -178,15 +186,18 @@ pub struct StorageOptions {
 /// # Errors
 /// `Engine` with `Locked` when another process has it, else `Directory`.
 pub fn lock(dir: &Path) -> Result<(), StorageError> {
+    fs::create_dir_all(dir).map_err(|source| StorageError::Directory { path: dir.to_owned(), source })?;
+    std::mem::forget(claim(dir)?);
+    fence::watch(dir);
+    Ok(())
+}
+
+/// Locks a data directory for as long as the file is open.
+fn claim(dir: &Path) -> Result<File, StorageError> {
     let in_dir = |source| StorageError::Directory { path: dir.to_owned(), source };
-    fs::create_dir_all(dir).map_err(in_dir)?;
     let directory = File::open(dir).map_err(in_dir)?;
     match directory.try_lock() {
-        Ok(()) => {
-            std::mem::forget(directory);
-            fence::watch(dir);
-            Ok(())
-        }
+        Ok(()) => Ok(directory),
         Err(TryLockError::WouldBlock) => {
             Err(StorageError::Engine { path: dir.to_owned(), source: EngineError::Locked { path: dir.to_owned() } })
         }
@@ -212,15 +223,8 @@ impl Storage {
     /// # Errors
     /// See `StorageError`.
     pub fn open(dir: &Path, options: StorageOptions, random: u64) -> Result<Self, StorageError> {
-        let in_dir = |source| StorageError::Directory { path: dir.to_owned(), source };
-        fs::create_dir_all(dir).map_err(in_dir)?;
-        if let Some(reason) = fence::reason(dir).map_err(in_dir)? {
-            return Err(StorageError::Fenced { path: dir.join(fence::FILE_NAME), reason });
-        }
-        let log = open_log(dir)?;
-        let data = open_data(dir, options)?;
-        let layer_bytes_max = options.memtable_bytes / LAYERS_PER_MEMTABLES;
-        let data = LayeredEngine::new(Box::new(data), COLUMN_FAMILIES.len(), layer_bytes_max);
+        fs::create_dir_all(dir).map_err(|source| StorageError::Directory { path: dir.to_owned(), source })?;
+        let (log, data) = open_engines(dir, options)?;
         Self::over(dir, Arc::new(log), Arc::new(data), random)
     }
 
@@ -228,6 +232,16 @@ impl Storage {
     /// # Errors
     /// See `StorageError`.
     pub fn over(dir: &Path, log: Arc<dyn Engine>, data: Arc<dyn Engine>, random: u64) -> Result<Self, StorageError> {
+        let mut storage = Self::attach(dir, log, data, random)?;
+        if storage.begun_recovery()?.is_some() {
+            return Err(StorageError::InRecovery(dir.to_owned()));
+        }
+        storage.count_start(random)?;
+        Ok(storage)
+    }
+
+    /// As `over`, without counting a boot, and also when a recovery was begun: to look at what is there.
+    fn attach(dir: &Path, log: Arc<dyn Engine>, data: Arc<dyn Engine>, random: u64) -> Result<Self, StorageError> {
         let (high_water, found) = HighWater::open(&dir.join("high-water")).map_err(|source| in_high_water(dir, source))?;
         let mut storage = Self {
             dir: dir.to_owned(),
@@ -241,7 +255,6 @@ impl Storage {
         storage.identify(random)?;
         storage.take_mark(found)?;
         storage.finish_install()?;
-        storage.count_start(random)?;
         Ok(storage)
     }
 
@@ -264,6 +277,8 @@ impl Storage {
                 self.write_identity(&in_data)?;
                 in_data
             }
+            // A recovery writes the new cluster to `data/` first; who takes it up again knows what is missing.
+            (Some(in_log), Some(in_data)) if is_same_node(&in_log, &in_data) && self.begun_recovery()?.is_some() => in_log,
             _ => return Err(StorageError::Mismatch(self.dir.clone())),
         };
         Ok(())
@@ -523,6 +538,10 @@ pub fn snapshot_message(bytes: &[u8]) -> Option<Message> {
     Message::parse_from_bytes(bytes).ok().filter(|message| message.has_snapshot())
 }
 
+fn is_same_node(one: &Identity, other: &Identity) -> bool {
+    (one.node_id, one.incarnation) == (other.node_id, other.incarnation)
+}
+
 fn in_high_water(dir: &Path, source: std::io::Error) -> StorageError {
     StorageError::Directory { path: dir.join("high-water"), source }
 }
@@ -549,6 +568,17 @@ pub fn remembered_peers(dir: &Path, options: StorageOptions) -> Result<(String, 
     let (identity, members) = known;
     let others = members.members.into_iter().filter(|member| member.node_id != identity.node_id);
     Ok((members.cluster_id, others.map(|member| member.addresses.peer).collect()))
+}
+
+/// The engines of a directory that has no fence.
+fn open_engines(dir: &Path, options: StorageOptions) -> Result<(RocksEngine, LayeredEngine), StorageError> {
+    if let Some(reason) = fence::reason(dir).map_err(|source| StorageError::Directory { path: dir.to_owned(), source })? {
+        return Err(StorageError::Fenced { path: dir.join(fence::FILE_NAME), reason });
+    }
+    let log = open_log(dir)?;
+    let data = open_data(dir, options)?;
+    let layer_bytes_max = options.memtable_bytes / LAYERS_PER_MEMTABLES;
+    Ok((log, LayeredEngine::new(Box::new(data), COLUMN_FAMILIES.len(), layer_bytes_max)))
 }
 
 fn open_log(dir: &Path) -> Result<RocksEngine, StorageError> {

@@ -42,8 +42,8 @@ use runs::Runs;
 pub use runs::{NewRun, RunId};
 use snapshots::SnapshotOut;
 pub use state_machine::{
-    Applied, BATCH_BYTES, COLUMN_FAMILIES, GROUP, Halt, InitialState, Reached, SnapshotContents, StateMachine, TrackedRun, read_members,
-    read_snapshot_contents,
+    Applied, BATCH_BYTES, COLUMN_FAMILIES, GROUP, Halt, InitialState, Reached, SnapshotContents, StateMachine, TrackedRun,
+    configuration_change, read_envelope, read_members, read_snapshot_contents,
 };
 pub use verify::Divergence;
 use verify::Verification;

@@ -9,6 +9,8 @@
 //! Records in `STATE`, all under the group: `raft/applied` {index, term}, `raft/log_time` {ms}, `raft/origin/` + node id {boot, sequence},
 //! `raft/within` {index, term, run, commands}, integers u64 BE; `raft/members` and `raft/configuration` as Protocol Buffers.
 
+mod alone;
+
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -443,10 +445,7 @@ impl StateMachine {
             return Ok(EntryKind::Unspecified);
         }
         let index = entry.index;
-        let envelope = Envelope::read(entry.data.clone()).map_err(|source| Halt::Envelope { index, source })?;
-        if envelope.level > LEVEL {
-            return Err(Halt::Level { index, level: envelope.level });
-        }
+        let envelope = read_envelope(entry)?;
         self.applied.log_time_ms = self.applied.log_time_ms.max(envelope.now_ms);
         let now = UnixMillis(self.applied.log_time_ms);
         let kind = envelope.kind();
@@ -586,6 +585,12 @@ impl StateMachine {
     fn change_members(&mut self, index: u64, payload: &Bytes, overlay: &mut Overlay<'_>) -> Result<(), Halt> {
         let change = MembershipChange::decode(payload.clone()).ok().and_then(|change| change.change);
         let change = change.ok_or(Halt::Malformed { index, what: "an unknown membership change" })?;
+        self.change_table(change, overlay);
+        Ok(())
+    }
+
+    /// Changes the table of members, and forgets what was executed for those that are gone.
+    fn change_table(&mut self, change: Change, overlay: &mut Overlay<'_>) {
         let members = Arc::make_mut(&mut self.applied.members);
         members.apply(&change);
         put_members(overlay, members);
@@ -595,7 +600,6 @@ impl StateMachine {
                 overlay.delete(STATE, origin_key(node_id));
             }
         }
-        Ok(())
     }
 
     /// Records the configuration that follows the change at the front of `entries`, with what the change does to the table. It need not
@@ -624,8 +628,22 @@ fn decode(place: &mut Place, payload: &mut Bytes) -> Result<LoggedCommand, Halt>
     codec::decode(payload).map_err(|source| Halt::Command { index: place.entry.index, source })
 }
 
+/// The contents of an entry that has any and is no configuration change.
+/// # Errors
+/// This binary does not know its form or level.
+pub fn read_envelope(entry: &Entry) -> Result<Envelope, Halt> {
+    let index = entry.index;
+    let envelope = Envelope::read(entry.data.clone()).map_err(|source| Halt::Envelope { index, source })?;
+    if envelope.level > LEVEL {
+        return Err(Halt::Level { index, level: envelope.level });
+    }
+    Ok(envelope)
+}
+
 /// The configuration change in an entry.
-fn configuration_change(entry: &Entry) -> Result<Option<ConfChangeV2>, Halt> {
+/// # Errors
+/// It cannot be read.
+pub fn configuration_change(entry: &Entry) -> Result<Option<ConfChangeV2>, Halt> {
     let malformed = Halt::Malformed { index: entry.index, what: "a configuration change that cannot be read" };
     match entry.get_entry_type() {
         EntryType::EntryNormal => Ok(None),
