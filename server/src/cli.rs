@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_parser};
 
-use crate::cluster::{ClusterCommand, NODES_MAX, StartOptions};
+use crate::cluster::{ClusterCommand, NODES_MAX, RecoverOptions, StartOptions, Survivors};
 use crate::config::{Address, Config, ConfigError, flags};
 use crate::console::ConsoleOptions;
 use crate::load::LoadOptions;
@@ -130,6 +130,13 @@ fn cluster_action(matches: &ArgMatches) -> ClusterCommand {
         "rejoin" => ClusterCommand::Rejoin { dir, node: node() },
         "transfer" => ClusterCommand::Transfer { dir, to: matches.get_one::<u16>("to").map(|node| usize::from(*node)) },
         "verify" => ClusterCommand::Verify { dir },
+        "recover" => {
+            let survivors = match matches.get_many::<PathBuf>("data-dir") {
+                Some(dirs) => Survivors::DataDirs(dirs.cloned().collect()),
+                None => Survivors::Cluster(dir),
+            };
+            ClusterCommand::Recover(RecoverOptions { survivors, yes: matches.get_flag("yes"), json: matches.get_flag("json") })
+        }
         "health" => ClusterCommand::Health { dir },
         _ => unreachable!("clap knows no other subcommand"),
     }
@@ -257,11 +264,41 @@ fn cluster_command() -> Command {
                 .arg(dir())
                 .arg(node("node").required(true)),
         )
+        .subcommand(recover_command())
         .subcommand(
             Command::new("health").about("Exit with 0 if all nodes are alive, one leads, and each answers a linearizable read").arg(dir()),
         )
         // What `start` without --foreground leaves behind; not for people.
         .subcommand(Command::new("supervise").hide(true).args(start_args()))
+}
+
+fn recover_command() -> Command {
+    let data_dir = Arg::new("data-dir")
+        .long("data-dir")
+        .value_name("DIR")
+        .value_parser(value_parser!(PathBuf))
+        .action(ArgAction::Append)
+        .conflicts_with("dir")
+        .help("Data directory of a survivor, for nodes that are not run by `redraft cluster`; give all that there are");
+    let yes = Arg::new("yes").long("yes").action(ArgAction::SetTrue).help("Do not ask");
+    let json = Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print the report and the outcome as a JSON object each");
+    Command::new("recover")
+        .about("After a majority was lost for ever: make a survivor a cluster of its own. Says what may be lost, and asks first")
+        .long_about(
+            "After a majority of the voters was lost for ever: make a surviving node a cluster of its own, which empty nodes then join. The \
+             nodes must not run. Of several directories the one with the longest log of the highest term is taken. Before anything is changed, \
+             a report says what may be lost, and recovery has to be agreed to. It is refused while a majority is there: start those nodes.",
+        )
+        .after_help(
+            "Examples:\n  \
+             redraft cluster recover                                            the cluster in ./redraft-cluster\n  \
+             redraft cluster recover --data-dir /var/lib/redraft                one server that is left\n\
+             Interrupted, it is run again as it was. Copy the directories first.",
+        )
+        .arg(dir())
+        .arg(data_dir)
+        .arg(yes)
+        .arg(json)
 }
 
 fn health_command() -> Command {
@@ -375,6 +412,11 @@ mod tests {
         assert_eq!(cluster("redraft status"), ClusterCommand::Overview { dir: dir.clone() });
         assert_eq!(cluster("redraft status --watch --dir /d"), ClusterCommand::Watch { dir: "/d".into() });
         assert_eq!(cluster("redraft cluster rejoin --node 2 --dir /d"), ClusterCommand::Rejoin { dir: "/d".into(), node: 2 });
+        let recover = |survivors, yes, json| ClusterCommand::Recover(RecoverOptions { survivors, yes, json });
+        assert_eq!(cluster("redraft cluster recover"), recover(Survivors::Cluster(dir.clone()), false, false));
+        assert_eq!(cluster("redraft cluster recover --dir /d --yes"), recover(Survivors::Cluster("/d".into()), true, false));
+        let data_dirs = Survivors::DataDirs(vec!["/a".into(), "/b".into()]);
+        assert_eq!(cluster("redraft cluster recover --data-dir /a --data-dir /b --json"), recover(data_dirs, false, true));
         assert_eq!(cluster("redraft cluster health"), ClusterCommand::Health { dir });
     }
 
@@ -411,6 +453,10 @@ mod tests {
         check("redraft cluster rejoin --node 0", "invalid value '0' for '--node <N>': 0 is not in 1..=9; try --help");
         check("redraft cluster rejoin", "the following required arguments were not provided: --node <N>; try --help");
         check("redraft cluster remove", "the following required arguments were not provided: --node <N>; try --help");
+        check(
+            "redraft cluster recover --dir /d --data-dir /a",
+            "the argument '--dir <DIR>' cannot be used with '--data-dir <DIR>'; try --help",
+        );
         check("redraft cluster transfer --to 10", "invalid value '10' for '--to <N>': 10 is not in 1..=9; try --help");
         check("redraft cli -p 0", "invalid value '0' for '--port <PORT>': 0 is not in 1..=65535; try --help");
         check("redraft cli -h a,b", "invalid value 'a,b' for '--host <HOST>': not a host; try --help");

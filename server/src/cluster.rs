@@ -1,8 +1,8 @@
 //! `redraft cluster`: several nodes on this machine under one supervisor; also `redraft status`, which looks at them, and `redraft demo`, which
 //! has three of its own.
 //! `layout` says where everything is, `state` is the file that commands and supervisor share, `supervisor` starts and restarts the nodes as
-//! `node` says, `request` is what commands ask of it. `start`, `stop`, `restart`, `rejoin`, `add`, `remove`, `transfer`, `verify`, `status`,
-//! `watch` and `demo` are the commands; `arrival` waits for a new member, `probe` asks a node over RESP, `process` knows pids, `signals` and
+//! `node` says, `request` is what commands ask of it. `start`, `stop`, `restart`, `rejoin`, `recover`, `add`, `remove`, `transfer`, `verify`,
+//! `status`, `watch` and `demo` are the commands; `arrival` waits for a new member, `probe` asks a node over RESP, `process` knows pids, `signals` and
 //! `log` serve all. Threads and blocking calls throughout: nothing here is on a path of data.
 //! Invariant: whoever writes `cluster.json` or starts nodes holds the lock on `supervisor.lock`, so there is one supervisor per directory.
 //! A process is named by pid, start time and boot, never by pid alone, so that no signal goes to a stranger.
@@ -19,6 +19,7 @@ mod log;
 mod node;
 mod probe;
 mod process;
+mod recover;
 mod rejoin;
 mod remove;
 mod request;
@@ -35,6 +36,7 @@ mod verify;
 mod watch;
 
 use crate::config::{Config, ConfigError, Secret};
+use crate::node::storage::{RecoveryError, StorageOptions};
 
 /// Most nodes that one supervisor takes; a test bed, not a data centre.
 pub const NODES_MAX: u16 = 9;
@@ -51,6 +53,26 @@ pub struct StartOptions {
     pub nodes: Option<u16>,
     /// Port of node 1; `None` is what the directory has, or 7001.
     pub base_port: Option<u16>,
+}
+
+/// What `recover` was told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecoverOptions {
+    /// Where the survivors are.
+    pub survivors: Survivors,
+    /// Whether it was agreed to already.
+    pub yes: bool,
+    /// Whether the report is for scripts.
+    pub json: bool,
+}
+
+/// Directories of nodes that are left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Survivors {
+    /// Those in the directory of a cluster.
+    Cluster(PathBuf),
+    /// Data directories of nodes that were run without a supervisor; at least one.
+    DataDirs(Vec<PathBuf>),
 }
 
 /// A cluster command.
@@ -123,6 +145,8 @@ pub enum ClusterCommand {
         /// Number of the node, from 1.
         node: usize,
     },
+    /// Make a survivor a cluster of its own after a majority was lost for ever.
+    Recover(RecoverOptions),
     /// Check that everything is well.
     Health {
         /// Directory of the cluster.
@@ -198,6 +222,18 @@ pub enum ClusterError {
         /// What it says, or that it says nothing.
         problem: String,
     },
+    /// What is there cannot be recovered from, or need not be, or nobody has agreed to it.
+    #[error("{0}")]
+    NotRecovered(String),
+    /// The recovery of a directory failed.
+    #[error("{}: {cause}", dir.display())]
+    Recovery {
+        /// The directory.
+        dir: PathBuf,
+        /// Why.
+        #[source]
+        cause: RecoveryError,
+    },
     /// A signal came before the end.
     #[error("stopped by a signal")]
     Interrupted,
@@ -223,7 +259,8 @@ pub enum ClusterError {
 /// The command failed, or what it reports is not well: one line says why.
 pub fn run(command: &ClusterCommand) -> Result<(), ClusterError> {
     // The nodes take their options from this environment, so it is also where the password for asking them is.
-    let password = Config::from_environment()?.runtime.values().requirepass.clone();
+    let config = Config::from_environment()?;
+    let password = config.runtime.values().requirepass.clone();
     let password = password.as_ref();
     let mut out = io::stdout().lock();
     match command {
@@ -249,6 +286,10 @@ pub fn run(command: &ClusterCommand) -> Result<(), ClusterError> {
             watch::watch(dir, password)
         }
         ClusterCommand::Rejoin { dir, node } => rejoin::rejoin(dir, *node, password, &mut out),
+        ClusterCommand::Recover(options) => {
+            let sizes = StorageOptions { block_cache_bytes: config.block_cache_bytes, memtable_bytes: config.memtable_bytes };
+            recover::recover(options, sizes, &mut out)
+        }
         ClusterCommand::Health { dir } => status::health(dir, password, &mut out),
     }
 }

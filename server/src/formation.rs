@@ -229,9 +229,13 @@ fn found(form: Members, own: &Newcomer, gate: &Gate, client: &PeerClient) -> Res
 
 /// The first table of a new cluster.
 fn draw_form(level: u32, founders: impl IntoIterator<Item = (u64, Addresses)>) -> Members {
+    Members::initial(draw_cluster_id(), level, founders)
+}
+
+/// The id of a new cluster.
+pub(crate) fn draw_cluster_id() -> String {
     let id: [u8; 20] = rand::random();
-    let cluster_id = id.iter().map(|byte| format!("{byte:02x}")).collect();
-    Members::initial(cluster_id, level, founders)
+    id.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What the node says of itself while it has no identity.

@@ -72,6 +72,11 @@ pub(crate) fn finish(data_dir: &Path) -> Result<(), RejoinError> {
     }
 }
 
+/// Whether the node of a directory was told to come back as a new one, and is not a member yet.
+pub(crate) fn is_under_way(data_dir: &Path) -> bool {
+    data_dir.join(FILE_NAME).exists()
+}
+
 fn find_way(config: &Config, noted: Option<Way>) -> Result<Way, RejoinError> {
     let others = |peers: Vec<Address>| peers.into_iter().filter(|peer| *peer != config.advertise_peer).collect::<Vec<_>>();
     let peers = others(config.join.clone());

@@ -1,0 +1,543 @@
+//! `cluster recover`: after a majority was lost for ever, a survivor becomes a cluster of its own (decision 0011).
+//! It looks at every directory that it is given, or that the cluster's directory has, and takes the one whose log would win an election. What
+//! it found, what may be lost and what may appear is said before anything is changed, and somebody has to agree.
+//! What is done, in this order: the marker in the survivor's directory; then, in a cluster's directory, the other nodes' directories are set
+//! aside and `cluster.json` gets the new id; then the survivor's databases (`node/storage/recovery.rs`).
+//! Invariant: with the marker the survivor is not started before all of it is done, and the command, run again, finishes it.
+
+use std::fs;
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::layout::Layout;
+use super::start::{shell_word, this_program};
+use super::state::{ClusterLock, ClusterState};
+use super::{ClusterError, RecoverOptions, Survivors, node, table};
+use crate::formation::draw_cluster_id;
+use crate::node::storage::{Account, RecoveryError, StorageOptions, Survivor};
+use crate::rejoin;
+
+/// What has to be typed.
+const CONSENT: &str = "recover";
+
+/// `cluster recover`.
+/// # Errors
+/// A node runs, no directory can be used, a majority is there, nobody agrees, or something cannot be written.
+pub(super) fn recover(options: &RecoverOptions, sizes: StorageOptions, out: &mut dyn Write) -> Result<(), ClusterError> {
+    let mut site = Site::find(&options.survivors)?;
+    let mut found = site.dirs().into_iter().map(|dir| Found::at(dir, sizes)).collect::<Result<Vec<_>, _>>()?;
+    let choice = choose(&found.iter().filter_map(Found::account).collect::<Vec<_>>());
+    let report = Report::of(&found, choice.as_ref().ok());
+    report.print(options, out)?;
+    let chosen = choice.map_err(ClusterError::NotRecovered)?;
+    if !options.yes {
+        ask()?;
+    }
+
+    let is_chosen = |found: &Found| found.account().is_some_and(|(dir, _)| dir == chosen);
+    let at = found.iter().position(is_chosen).expect("a directory that was found is chosen");
+    let Found { dir, survivor } = found.swap_remove(at);
+    let mut survivor = survivor.expect("only one that can be used is chosen");
+    // Directories that are in use must not be moved.
+    drop(found);
+    let failed = |cause| ClusterError::Recovery { dir: dir.clone(), cause };
+    let account = survivor.account().clone();
+    let cluster_id = account.begun.clone().unwrap_or_else(draw_cluster_id);
+    survivor.begin(&cluster_id).map_err(failed)?;
+    let set_aside = site.settle(&dir, &cluster_id)?;
+    survivor.finish().map_err(failed)?;
+    let peer = account.own.as_ref().map(|own| own.addresses.peer.clone()).unwrap_or_default();
+    Outcome { node_id: account.node_id, dir: shown(&dir), cluster_id, set_aside, peer }.print(options, out)
+}
+
+/// Where the survivors are, and what else has to be done there.
+enum Site {
+    /// Data directories of servers that others start.
+    Apart(Vec<PathBuf>),
+    /// The directory of a cluster.
+    Supervised { lock: ClusterLock, state: ClusterState, layout: Layout },
+}
+
+impl Site {
+    /// # Errors
+    /// The cluster runs or there is none, or directories are given that belong to one or are the same.
+    fn find(survivors: &Survivors) -> Result<Self, ClusterError> {
+        match survivors {
+            Survivors::DataDirs(dirs) => {
+                let mut known = Vec::new();
+                for dir in dirs {
+                    // What is not there is told like anything else that cannot be used.
+                    let dir = fs::canonicalize(dir).unwrap_or_else(|_| dir.clone());
+                    if let Some(cluster) = dir.parent().filter(|parent| ClusterState::read(parent).is_ok_and(|state| state.is_some())) {
+                        let text = format!("{} is part of a cluster: give --dir {}", dir.display(), cluster.display());
+                        return Err(ClusterError::Options(format!("--data-dir: {text}")));
+                    }
+                    if known.contains(&dir) {
+                        return Err(ClusterError::Options(format!("--data-dir: {} is given twice", dir.display())));
+                    }
+                    known.push(dir);
+                }
+                Ok(Self::Apart(known))
+            }
+            Survivors::Cluster(dir) => {
+                ClusterState::read_existing(dir)?;
+                let lock = ClusterLock::take(dir)?;
+                let state = ClusterState::read_existing(dir)?;
+                if !state.running_nodes().is_empty() {
+                    return Err(ClusterError::AlreadyRunning(dir.clone()));
+                }
+                let layout = state.layout(dir)?;
+                Ok(Self::Supervised { lock, state, layout })
+            }
+        }
+    }
+
+    fn dirs(&self) -> Vec<PathBuf> {
+        match self {
+            Self::Apart(dirs) => dirs.clone(),
+            Self::Supervised { layout, .. } => layout.nodes().map(|node| layout.node_dir(node)).collect(),
+        }
+    }
+
+    /// Has the other nodes of a cluster's directory join the survivor, empty, when they are started next. Returns where their former
+    /// directories are.
+    fn settle(&mut self, survivor: &Path, cluster_id: &str) -> Result<Vec<String>, ClusterError> {
+        let Self::Supervised { lock, state, layout } = self else { return Ok(Vec::new()) };
+        let mut places = Vec::new();
+        for number in layout.nodes().filter(|number| layout.node_dir(*number) != survivor) {
+            let place = layout.set_aside_dir(number);
+            node::set_aside(layout, number)?;
+            if place.exists() {
+                places.push(shown(&place));
+            }
+        }
+        state.cluster_id = Some(cluster_id.to_owned());
+        state.supervisor = None;
+        for node in &mut state.nodes {
+            (node.process, node.given_up) = (None, None);
+        }
+        lock.write(state)?;
+        Ok(places)
+    }
+}
+
+/// A directory as it was found.
+struct Found {
+    dir: PathBuf,
+    survivor: Result<Survivor, RecoveryError>,
+}
+
+impl Found {
+    /// # Errors
+    /// A node runs in it. What else is wrong with it is told in the report.
+    fn at(dir: PathBuf, sizes: StorageOptions) -> Result<Self, ClusterError> {
+        let survivor = Survivor::open(&dir, sizes);
+        if survivor.as_ref().is_err_and(RecoveryError::is_locked) {
+            return Err(ClusterError::NotRecovered(format!("a node runs in {}: stop it first", dir.display())));
+        }
+        Ok(Self { dir, survivor })
+    }
+
+    /// What a usable directory says.
+    fn account(&self) -> Option<(&Path, &Account)> {
+        let is_usable = !rejoin::is_under_way(&self.dir);
+        self.survivor.as_ref().ok().filter(|_| is_usable).map(|survivor| (self.dir.as_path(), survivor.account()))
+    }
+
+    fn trouble(&self) -> Option<String> {
+        match &self.survivor {
+            Err(error) => Some(error.to_string()),
+            Ok(_) if rejoin::is_under_way(&self.dir) => Some("its data were to be set aside by --rejoin".to_owned()),
+            Ok(survivor) if survivor.account().is_member() || survivor.account().begun.is_some() => None,
+            Ok(_) => Some("its node is no member".to_owned()),
+        }
+    }
+}
+
+/// The directory to go on with.
+/// # Errors
+/// There is none, or there is no need; one line says why.
+fn choose(accounts: &[(&Path, &Account)]) -> Result<PathBuf, String> {
+    match accounts.iter().filter(|(_, account)| account.begun.is_some()).collect::<Vec<_>>()[..] {
+        [] => {}
+        [(dir, _)] => return Ok(dir.to_path_buf()),
+        [(one, _), (other, _), ..] => {
+            return Err(format!("recoveries were begun in {} and in {}: give one of them", one.display(), other.display()));
+        }
+    }
+    let members: Vec<_> = accounts.iter().filter(|(_, account)| account.is_member()).collect();
+    // A log that ends later won the elections that the others lost (Raft paper, section 5.4.1).
+    let Some((dir, best)) = members.iter().max_by_key(|(_, account)| (account.last.term, account.last.index, account.commit)) else {
+        return Err("no directory has the data of a member".to_owned());
+    };
+    for (at, (dir, account)) in members.iter().enumerate() {
+        if account.cluster_id != best.cluster_id {
+            return Err(format!("{} is of another cluster, {}", dir.display(), account.cluster_id));
+        }
+        if let Some((same, _)) = members[..at].iter().find(|(_, other)| other.node_id == account.node_id) {
+            return Err(format!("{} and {} are of the same node", same.display(), dir.display()));
+        }
+    }
+    let present: Vec<u64> = members.iter().map(|(_, account)| account.node_id).collect();
+    if let Some((_, account)) = members.iter().find(|(_, account)| account.is_majority(&present)) {
+        let voters = list(&account.voters());
+        return Err(format!(
+            "a majority of the voters ({voters}) is here: start these nodes, and nothing is lost; a node that was removed must not be among them"
+        ));
+    }
+    Ok(dir.to_path_buf())
+}
+
+fn ask() -> Result<(), ClusterError> {
+    let mut line = String::new();
+    if !io::stdin().is_terminal() {
+        return Err(ClusterError::NotRecovered("nothing was changed: add --yes if that is what you want".to_owned()));
+    }
+    // Not on standard output, which may go elsewhere.
+    let mut prompt = io::stderr();
+    write!(prompt, "type `{CONSENT}` to go on: ")?;
+    prompt.flush()?;
+    io::stdin().read_line(&mut line)?;
+    if line.trim() == CONSENT { Ok(()) } else { Err(ClusterError::NotRecovered("nothing was changed".to_owned())) }
+}
+
+/// What was found and what follows. Scripts rely on these names.
+#[derive(Debug, Serialize)]
+struct Report {
+    directories: Vec<Row>,
+    /// Null if there is none.
+    survivor: Option<Plan>,
+}
+
+/// A directory in the report.
+#[derive(Debug, Default, Serialize)]
+struct Row {
+    dir: String,
+    node_id: Option<u64>,
+    /// `voter`, `learner` or `none`.
+    role: Option<&'static str>,
+    term: Option<u64>,
+    applied_index: Option<u64>,
+    commit_index: Option<u64>,
+    last_term: Option<u64>,
+    last_index: Option<u64>,
+    last_time_ms: Option<u64>,
+    /// Why it cannot be used.
+    error: Option<String>,
+}
+
+/// What would be done.
+#[derive(Debug, Serialize)]
+struct Plan {
+    dir: String,
+    node_id: u64,
+    cluster_id: String,
+    last_term: u64,
+    last_index: u64,
+    last_time_ms: u64,
+    commit_index: u64,
+    /// Entries behind that, which it does not know to be committed.
+    uncommitted_entries: u64,
+    /// As it knows them.
+    voters: Vec<u64>,
+    /// Those without a directory here.
+    missing_voters: Vec<u64>,
+    /// Members that are removed.
+    removed: Vec<u64>,
+    /// Null unless a recovery was begun: the cluster that it makes.
+    begun: Option<String>,
+}
+
+impl Report {
+    fn of(found: &[Found], chosen: Option<&PathBuf>) -> Self {
+        let accounts: Vec<_> = found.iter().filter_map(Found::account).collect();
+        let present: Vec<u64> = accounts.iter().filter(|(_, account)| account.is_member()).map(|(_, account)| account.node_id).collect();
+        let chosen = chosen.and_then(|chosen| accounts.iter().find(|(dir, _)| dir == chosen));
+        Self { directories: found.iter().map(Row::of).collect(), survivor: chosen.map(|(dir, account)| Plan::of(dir, account, &present)) }
+    }
+
+    fn print(&self, options: &RecoverOptions, out: &mut dyn Write) -> Result<(), ClusterError> {
+        if options.json {
+            writeln!(out, "{}", serde_json::to_string(self).expect("numbers and texts always become JSON"))?;
+        } else {
+            let headings = ["DIRECTORY", "ID", "ROLE", "TERM", "APPLIED", "COMMITTED", "LAST TERM", "LAST INDEX", "LAST TIME", ""];
+            out.write_all(table::render(&headings, self.directories.iter().map(Row::cells).collect()).as_bytes())?;
+            for line in self.survivor.iter().flat_map(Plan::lines) {
+                writeln!(out, "{line}")?;
+            }
+        }
+        out.flush()?;
+        Ok(())
+    }
+}
+
+impl Row {
+    fn of(found: &Found) -> Self {
+        let (dir, error) = (shown(&found.dir), found.trouble());
+        let Ok(survivor) = &found.survivor else { return Self { dir, error, ..Self::default() } };
+        let account = survivor.account();
+        let role = if account.is_voter() {
+            "voter"
+        } else if account.is_learner() {
+            "learner"
+        } else {
+            "none"
+        };
+        Self {
+            dir,
+            node_id: Some(account.node_id),
+            role: Some(role),
+            term: Some(account.term),
+            applied_index: Some(account.applied),
+            commit_index: Some(account.commit),
+            last_term: Some(account.last.term),
+            last_index: Some(account.last.index),
+            last_time_ms: Some(account.log_time_ms),
+            error,
+        }
+    }
+
+    fn cells(&self) -> Vec<String> {
+        let role = self.role.unwrap_or("-").to_owned();
+        let time = self.last_time_ms.map_or_else(|| "-".to_owned(), utc);
+        let [id, term, applied, committed] = [self.node_id, self.term, self.applied_index, self.commit_index].map(table::number);
+        let [last_term, last_index] = [self.last_term, self.last_index].map(table::number);
+        let error = self.error.clone().unwrap_or_default();
+        vec![self.dir.clone(), id, role, term, applied, committed, last_term, last_index, time, error]
+    }
+}
+
+impl Plan {
+    fn of(dir: &Path, account: &Account, present: &[u64]) -> Self {
+        let voters = account.voters();
+        Self {
+            dir: shown(dir),
+            node_id: account.node_id,
+            cluster_id: account.cluster_id.clone(),
+            last_term: account.last.term,
+            last_index: account.last.index,
+            last_time_ms: account.log_time_ms,
+            commit_index: account.commit,
+            uncommitted_entries: account.last.index - account.commit,
+            missing_voters: voters.iter().copied().filter(|voter| !present.contains(voter)).collect(),
+            voters,
+            removed: account.others.clone(),
+            begun: account.begun.clone(),
+        }
+    }
+
+    fn lines(&self) -> Vec<String> {
+        if let Some(begun) = &self.begun {
+            return vec![format!("the recovery of node {} as cluster {begun} was begun before, and is finished now", self.node_id)];
+        }
+        let Self { node_id, last_term, last_index, commit_index, uncommitted_entries, .. } = self;
+        let time = utc(self.last_time_ms);
+        vec![
+            format!("cluster:     {}", self.cluster_id),
+            format!("voters:      {}, as the survivor knows them: {}", self.voters.len(), list(&self.voters)),
+            format!("not here:    {}", list(&self.missing_voters)),
+            format!("survivor:    node {node_id} in {}, whose log has the last entry: term {last_term}, index {last_index}", self.dir),
+            format!(
+                "may be lost: what other nodes acknowledged after that entry ({time} by the leader's clock); nobody here can know how much"
+            ),
+            format!(
+                "may appear:  {uncommitted_entries} entries behind index {commit_index}, of which the survivor does not know whether they were \
+                 committed; they are kept. Clients were told that these writes succeeded, or that their outcome is unknown, or nothing"
+            ),
+            format!(
+                "it becomes:  the only voter of a new cluster. The other members ({}) are removed for ever: only empty nodes can join",
+                list(&self.removed)
+            ),
+        ]
+    }
+}
+
+/// What was done. Scripts rely on these names.
+#[derive(Debug, Serialize)]
+struct Outcome {
+    node_id: u64,
+    dir: String,
+    /// The new one.
+    cluster_id: String,
+    /// Where the other nodes' former directories are.
+    set_aside: Vec<String>,
+    /// Where the node is reached by the others.
+    peer: String,
+}
+
+impl Outcome {
+    fn print(&self, options: &RecoverOptions, out: &mut dyn Write) -> Result<(), ClusterError> {
+        if options.json {
+            writeln!(out, "{}", serde_json::to_string(self).expect("numbers and texts always become JSON"))?;
+        } else {
+            writeln!(out, "recovered:   node {} is the only member of cluster {}", self.node_id, self.cluster_id)?;
+            for line in self.next_steps(&options.survivors) {
+                writeln!(out, "{line}")?;
+            }
+        }
+        out.flush()?;
+        Ok(())
+    }
+
+    fn next_steps(&self, survivors: &Survivors) -> Vec<String> {
+        let program = this_program();
+        let Self { cluster_id, peer, .. } = self;
+        match survivors {
+            Survivors::Cluster(dir) => {
+                let kept = self.set_aside.iter().map(|place| format!("set aside:   {place}"));
+                kept.chain([format!("next:        {program} cluster start --dir {}", shell_word(dir))]).collect()
+            }
+            Survivors::DataDirs(_) => {
+                let dir = shell_word(Path::new(&self.dir));
+                vec![
+                    "next:        start it with the options that it always had; if cluster-id is among them, with the new one:".to_owned(),
+                    format!("  {program} server --data-dir {dir} --cluster-id {cluster_id} ..."),
+                    "             then, for each node that was lost, one with an empty directory:".to_owned(),
+                    format!("  {program} server --data-dir EMPTY --cluster-id {cluster_id} --join {peer} ..."),
+                    "             Never start another directory of the former cluster again.".to_owned(),
+                ]
+            }
+        }
+    }
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}
+
+fn list(ids: &[u64]) -> String {
+    if ids.is_empty() { "none".to_owned() } else { ids.iter().map(u64::to_string).collect::<Vec<_>>().join(", ") }
+}
+
+/// A time in ms since the Unix epoch as people read it. The calendar is that of "chrono-Compatible Low-Level Date Algorithms" (Hinnant).
+fn utc(ms: u64) -> String {
+    const SECONDS_PER_DAY: u64 = 86_400;
+    let (days, second) = (ms / 1000 / SECONDS_PER_DAY, ms / 1000 % SECONDS_PER_DAY);
+    // Years begin in March, so that the leap day is the last one; eras of 400 years begin in the year 0.
+    let days = days + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = year_of_era + 400 * era + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02} UTC", second / 3600, second / 60 % 60, second % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use raft::eraftpb::ConfState;
+    use raftlog::log::LogPosition;
+
+    use super::*;
+    use crate::node::core::Member;
+
+    fn account(node_id: u64, last: (u64, u64), voters: &[u64]) -> Account {
+        Account {
+            cluster_id: "one".to_owned(),
+            node_id,
+            own: Some(Member { node_id, ..Member::default() }),
+            others: voters.iter().copied().filter(|id| *id != node_id).collect(),
+            configuration: ConfState { voters: voters.to_vec(), ..ConfState::default() },
+            term: last.0,
+            applied: 6,
+            commit: 6,
+            last: LogPosition { term: last.0, index: last.1 },
+            log_time_ms: 0,
+            begun: None,
+        }
+    }
+
+    fn chosen(accounts: &[Account]) -> Result<String, String> {
+        let dirs: Vec<PathBuf> = accounts.iter().enumerate().map(|(at, _)| PathBuf::from(format!("/{at}"))).collect();
+        choose(&dirs.iter().map(PathBuf::as_path).zip(accounts).collect::<Vec<_>>()).map(|dir| shown(&dir))
+    }
+
+    #[track_caller]
+    fn check(accounts: &[Account], expected: Result<&str, &str>) {
+        match (chosen(accounts), expected) {
+            (Ok(dir), Ok(expected)) => assert_eq!(dir, expected),
+            (Err(text), Err(expected)) => assert!(text.contains(expected) && !text.contains('\n'), "{text}"),
+            (found, _) => panic!("{found:?} instead of {expected:?}"),
+        }
+    }
+
+    #[test]
+    fn the_log_that_would_win_an_election_is_taken() {
+        let five = &[1, 2, 3, 4, 5];
+        check(&[account(1, (3, 90), five), account(2, (4, 80), five)], Ok("/1"));
+        check(&[account(1, (4, 90), five), account(2, (4, 80), five)], Ok("/0"));
+        let known = Account { commit: 80, ..account(2, (4, 80), five) };
+        check(&[account(1, (4, 80), five), known], Ok("/1"));
+        // Who does not vote may have what is left.
+        let mut learner = account(6, (4, 81), five);
+        learner.configuration.learners = vec![6];
+        check(&[account(1, (4, 80), five), learner], Ok("/1"));
+    }
+
+    #[test]
+    fn a_majority_is_told_to_start() {
+        let three = &[1, 2, 3];
+        check(&[account(1, (3, 90), three), account(3, (3, 80), three)], Err("a majority of the voters (1, 2, 3) is here"));
+        check(&[account(1, (3, 90), three)], Ok("/0"));
+        check(&[account(1, (3, 90), &[1])], Err("a majority of the voters (1) is here"));
+        check(&[account(1, (3, 90), &[1, 2])], Ok("/0"));
+        // One that knows of a later configuration is believed.
+        check(&[account(1, (3, 90), &[1, 7, 8]), account(2, (3, 80), &[1, 2])], Err("a majority of the voters (1, 2) is here"));
+        // Both sides of a change have to agree.
+        let mut joint = account(1, (3, 90), &[1, 4, 5]);
+        joint.configuration.voters_outgoing = vec![1, 2, 3];
+        check(&[joint.clone(), account(4, (3, 80), &[7, 8, 9, 4])], Ok("/0"));
+        check(&[joint, account(4, (3, 80), &[7, 8, 9, 4]), account(3, (3, 80), &[7, 8, 9, 3])], Err("(1, 2, 3, 4, 5) is here"));
+    }
+
+    #[test]
+    fn what_does_not_belong_together_is_refused() {
+        let three = &[1, 2, 3];
+        check(&[], Err("no directory has the data of a member"));
+        check(&[account(4, (3, 90), three)], Err("no directory has the data of a member"));
+        check(&[Account { own: None, ..account(1, (3, 90), three) }], Err("no directory has the data of a member"));
+        check(&[account(1, (3, 90), three), account(1, (3, 80), three)], Err("/0 and /1 are of the same node"));
+        let stranger = Account { cluster_id: "two".to_owned(), ..account(2, (3, 80), three) };
+        check(&[account(1, (3, 90), three), stranger], Err("/1 is of another cluster, two"));
+    }
+
+    #[test]
+    fn a_recovery_that_was_begun_is_finished() {
+        let five = &[1, 2, 3, 4, 5];
+        let begun = |node_id| Account { begun: Some("two".to_owned()), ..account(node_id, (3, 80), &[node_id]) };
+        check(&[account(1, (4, 90), five), begun(2)], Ok("/1"));
+        check(&[begun(1), begun(2)], Err("recoveries were begun in /0 and in /1"));
+    }
+
+    #[test]
+    fn the_report_says_what_may_be_lost_and_what_may_appear() {
+        let account = Account { log_time_ms: 1_795_775_102_000, ..account(1, (4, 90), &[1, 2, 3]) };
+        let text = Plan::of(Path::new("/d"), &account, &[1]).lines().join("\n");
+        for words in [
+            "voters:      3, as the survivor knows them: 1, 2, 3",
+            "not here:    2, 3",
+            "node 1 in /d, whose log has the last entry: term 4, index 90",
+            "acknowledged after that entry (2026-11-27 10:25:02 UTC by the leader's clock)",
+            "84 entries behind index 6",
+            "The other members (2, 3) are removed for ever",
+        ] {
+            assert!(text.contains(words), "{words}:\n{text}");
+        }
+    }
+
+    #[test]
+    fn times_are_dates() {
+        for (ms, expected) in [
+            (0, "1970-01-01 00:00:00 UTC"),
+            (951_782_400_000, "2000-02-29 00:00:00 UTC"),
+            (4_107_542_399_999, "2100-02-28 23:59:59 UTC"),
+            (4_107_542_400_000, "2100-03-01 00:00:00 UTC"),
+        ] {
+            assert_eq!(utc(ms), expected);
+        }
+    }
+}
