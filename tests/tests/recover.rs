@@ -1,0 +1,186 @@
+//! A majority that is lost for ever: what is left becomes a cluster of its own, by hand, and says so before.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use redraft_tests::dir::copy_dir;
+use redraft_tests::node::wait_status;
+use redraft_tests::process::{Finished, run_redraft};
+use redraft_tests::supervised::Supervised;
+use redraft_tests::terminal::Terminal;
+use redraft_tests::{Client, Cluster, Node, Role, Value, eventually};
+
+/// How long a recovery of little data may take.
+const COMMAND_PATIENCE: Duration = Duration::from_secs(60);
+/// Exit code of a node that must not be started again.
+const DO_NOT_RESTART: i32 = 3;
+/// Keys that are written before the loss.
+const KEYS: usize = 300;
+
+fn write(client: &mut Client) {
+    for key in 0..KEYS {
+        client.set(&format!("k{key}"), format!("v{key}"));
+    }
+    assert_eq!(client.incr("n"), 1);
+}
+
+#[track_caller]
+fn check(client: &mut Client) {
+    for key in 0..KEYS {
+        assert_eq!(client.get(&format!("k{key}")).as_deref(), Some(format!("v{key}").as_bytes()));
+    }
+    assert_eq!(client.get("n").as_deref(), Some(b"1".as_slice()));
+}
+
+/// `redraft cluster recover` on data directories.
+fn recover(dirs: &[&Path], flags: &[&str]) -> Finished {
+    let dirs: Vec<String> = dirs.iter().map(|dir| dir.display().to_string()).collect();
+    let mut line = vec!["cluster", "recover"];
+    dirs.iter().for_each(|dir| line.extend(["--data-dir", dir]));
+    line.extend(flags);
+    run_redraft(&line, COMMAND_PATIENCE)
+}
+
+#[track_caller]
+fn check_refused(finished: &Finished, words: &str) {
+    assert!(finished.code == Some(1) && finished.output.contains(words), "{words}: {finished:?}");
+}
+
+/// The reports of a recovery that went well: what was found, and what was done.
+#[track_caller]
+fn outcome(finished: &Finished) -> [serde_json::Value; 2] {
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    let objects = finished.output.lines().filter_map(|line| serde_json::from_str(line).ok());
+    objects.collect::<Vec<_>>().try_into().unwrap_or_else(|_| panic!("two objects: {finished:?}"))
+}
+
+#[test]
+fn a_survivor_becomes_a_cluster_that_empty_nodes_join() {
+    let mut cluster = Cluster::start(3);
+    let before = cluster[0].status();
+    write(&mut cluster.client(0));
+    // What it has is on its disk, and nothing else was acknowledged.
+    cluster.wait_converged();
+    let survivor = cluster.followers()[0];
+    let lost = cluster.others(survivor);
+    let (survivor_id, survivor_dir) = (cluster.node_id(survivor), cluster[survivor].dir().to_path_buf());
+    let lost_ids: Vec<u64> = lost.iter().map(|position| cluster.node_id(*position)).collect();
+    lost.iter().for_each(|position| cluster[*position].kill());
+    check_refused(&recover(&[&survivor_dir], &["--yes"]), "a node runs in");
+    cluster[survivor].kill();
+
+    let kept = cluster[lost[0]].dir().to_path_buf();
+    check_refused(&recover(&[&survivor_dir, &kept], &["--yes"]), "a majority of the voters");
+    check_refused(&recover(&[&survivor_dir], &[]), "add --yes");
+    let copy = kept.with_extension("copy");
+    copy_dir(&kept, &copy);
+    lost.iter().for_each(|position| cluster[*position].wipe());
+
+    let absent = cluster[lost[1]].dir().to_path_buf();
+    let [report, done] = outcome(&recover(&[&absent, &survivor_dir], &["--yes", "--json"]));
+    assert!(report["directories"][0]["error"].is_string(), "{report}");
+    assert_eq!(report["survivor"]["node_id"].as_u64(), Some(survivor_id));
+    let cluster_id = done["cluster_id"].as_str().expect("text").to_owned();
+    assert_ne!(cluster_id, before.cluster_id);
+    check_refused(&recover(&[&survivor_dir], &["--yes"]), "a majority of the voters");
+
+    // With the flags that it always had.
+    cluster.start_node(survivor);
+    let alone = wait_status(&cluster[survivor], "it leads alone", |status| status.role == Role::Leader && status.members.len() == 1);
+    assert_eq!((alone.node_id, &alone.cluster_id, alone.term > before.term), (survivor_id, &cluster_id, true));
+    check(&mut cluster.client(survivor));
+    for position in &lost {
+        cluster[*position].add_flags(&["--cluster-id", &cluster_id]);
+        cluster.start_node(*position);
+    }
+    let whole = wait_status(&cluster[survivor], "three vote", |status| status.voters().len() == 3 && status.members.len() == 3);
+    assert!(lost_ids.iter().all(|id| whole.voters().iter().all(|voter| voter != id)), "ids never come back: {whole:?}");
+    for position in cluster.positions() {
+        cluster[position].wait_ready();
+        cluster.wait_caught_up(position);
+        check(&mut cluster.client(position));
+    }
+    // Any one of them can be lost.
+    cluster[survivor].kill();
+    assert_eq!(cluster.client(lost[0]).incr("n"), 2);
+    cluster.bring_back(survivor);
+
+    // A node of before knows where the others were. It serves nobody, and changes nothing.
+    let mut old = Node::new(copy, &["--join", &cluster[survivor].peer_address().to_string()]);
+    old.start();
+    eventually("it is kept out", || old.log().contains(&format!("belongs to cluster {cluster_id}")).then_some(()));
+    let status = eventually("it answers", || old.try_status());
+    assert_eq!((status.leader_id, &status.cluster_id), (0, &before.cluster_id));
+    assert!(matches!(old.client().ask(&["GET", "n"]), Value::Error(text) if text.starts_with("CLUSTERDOWN")));
+    let after = wait_status(&cluster[survivor], "there is a leader", |status| status.leader_id != 0);
+    assert_eq!(after.members, whole.members);
+    assert_eq!(cluster.client(survivor).incr("n"), 3);
+}
+
+#[test]
+fn a_learner_can_be_what_is_left_and_somebody_has_to_agree() {
+    let mut cluster = Cluster::start(3);
+    let learner = cluster.add_node();
+    write(&mut cluster.client(learner));
+    cluster.wait_converged();
+    let before = cluster[learner].status();
+    assert_eq!(before.role, Role::Learner);
+    cluster.positions().for_each(|position| cluster[position].kill());
+    let dir = cluster[learner].dir().display().to_string();
+    let answered = |answer: &str| {
+        let mut terminal = Terminal::start(&["cluster", "recover", "--data-dir", &dir], &[]);
+        terminal.expect("learner");
+        terminal.expect("may be lost:");
+        terminal.expect("type `recover` to go on: ");
+        terminal.send(answer);
+        terminal.send("\n");
+        terminal.wait_end().code()
+    };
+    assert_eq!(answered("yes"), Some(1));
+    assert_eq!(answered("recover"), Some(0));
+    cluster.start_node(learner);
+    let alone = wait_status(&cluster[learner], "it leads alone", |status| status.role == Role::Leader && status.members.len() == 1);
+    assert_eq!(alone.node_id, before.node_id);
+    assert_ne!(alone.cluster_id, before.cluster_id);
+    check(&mut cluster.client(learner));
+}
+
+#[test]
+fn a_cluster_under_a_supervisor_is_recovered_in_its_place() {
+    let cluster = Supervised::start();
+    cluster.wait_whole();
+    write(&mut cluster.client(0));
+    let before = cluster.raft_status(0).expect("it answers");
+    let has_it = |position| cluster.raft_status(position).is_some_and(|status| status.applied_index >= before.applied_index);
+    eventually("all have applied it", || (0..3).all(has_it).then_some(()));
+    check_refused(&cluster.command(&["recover", "--yes"]), "a cluster already runs in");
+    cluster.kill_everything();
+    check_refused(&cluster.command(&["recover", "--yes"]), "a majority of the voters");
+    check_refused(&recover(&[&cluster.node_dir(0)], &["--yes"]), "is part of a cluster");
+
+    fs::remove_dir_all(cluster.node_dir(1)).expect("it is there");
+    fs::write(cluster.node_dir(2).join("damaged"), "a checksum does not fit").expect("it is there");
+    // Something is in the way of the state file, which is written behind the decision.
+    let obstacle = cluster.dir().join("cluster.json.part");
+    fs::create_dir(&obstacle).expect("it can be created");
+    let stopped = cluster.command(&["recover", "--yes"]);
+    assert!(stopped.code == Some(1) && stopped.output.contains("a checksum does not fit"), "{stopped:?}");
+    let mut node = Node::new(cluster.node_dir(0), &["--join", "127.0.0.1:1"]);
+    node.start();
+    assert_eq!(node.wait_end().code(), Some(DO_NOT_RESTART), "it is neither what it was nor what it will be");
+    fs::remove_dir(&obstacle).expect("it is there");
+    let said = cluster.command(&["recover", "--yes"]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.output.contains("was begun before") && said.output.contains("cluster start"), "{said:?}");
+    assert!(cluster.dir().join("node-3-set-aside-1/damaged").exists(), "nothing is deleted");
+
+    cluster.start_again();
+    cluster.wait_whole();
+    for position in 0..3 {
+        check(&mut cluster.client(position));
+    }
+    let after = cluster.raft_status(0).expect("it answers");
+    assert_ne!(after.cluster_id, before.cluster_id);
+    assert_eq!((after.node_id, after.members.len()), (before.node_id, 3));
+}
