@@ -15,12 +15,12 @@ import pytest
 import yaml
 
 import promql
+from deployed import DEPLOY, alerts, dashboard, document, documents, expressions, filled_in, panels, read
 from servers import CHECKOUT, binary, raw, wait_until
 from shapes import COMPOSE, METADATA, NUMBER, SPECS, TEXT, misfits
 
 pytestmark = pytest.mark.redraft_only
 
-DEPLOY = CHECKOUT / "deploy"
 OPERATIONS = CHECKOUT / "docs" / "operations.md"
 CLIENT_PORT, PEER_PORT, ADMIN_PORT = 6379, 16379, 8379
 # Labels that Prometheus adds to what it scrapes.
@@ -34,21 +34,6 @@ CLOSED_LABELS = {"class", "kind", "direction", "outcome"}
 
 
 # ---- Reading ----
-
-
-def read(name: str) -> str:
-    return (DEPLOY / name).read_text()
-
-
-def documents(name: str) -> list:
-    """The documents of a YAML file."""
-    return list(yaml.safe_load_all(read(name)))
-
-
-def document(name: str):
-    found = documents(name)
-    assert len(found) == 1, f"{name} has {len(found)} documents"
-    return found[0]
 
 
 def compose() -> dict:
@@ -97,26 +82,6 @@ def unit() -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for key, value in re.findall(r"^(\w+)=(.*)$", read("systemd/redraft.service"), flags=re.MULTILINE):
         found.setdefault(key, []).append(value)
-    return found
-
-
-def dashboard() -> dict:
-    return json.loads(read("grafana/dashboards/redraft.json"))
-
-
-def panels() -> list[dict]:
-    return [panel for panel in dashboard()["panels"] if panel["type"] != "row"]
-
-
-def alerts() -> list[dict]:
-    return [rule for group in document("prometheus/alerts.yml")["groups"] for rule in group["rules"]]
-
-
-def expressions() -> list[tuple[str, str]]:
-    """All expressions, each with where it stands."""
-    found = [(f"alert {rule['alert']}", rule["expr"]) for rule in alerts()]
-    found += [(f"panel {panel['title']}", target["expr"]) for panel in panels() for target in panel["targets"]]
-    found += [(f"annotation {each['name']}", each["expr"]) for each in dashboard()["annotations"]["list"]]
     return found
 
 
@@ -613,11 +578,9 @@ def test_alerts_are_raised_when_they_should_be():
 
 
 def test_promtool_takes_the_expressions_of_the_dashboard(tmp_path):
-    plain = {"$__rate_interval": "1m", "$job": "redraft", "$instance": ".*"}
     rules = []
     for position, (where, expression) in enumerate(each for each in expressions() if not each[0].startswith("alert ")):
-        for variable, value in plain.items():
-            expression = expression.replace(variable, value)
+        expression = filled_in(expression, "1m")
         assert "$" not in expression, where
         rules.append({"record": f"panel:{position}", "expr": expression, "labels": {"panel": where}})
     (tmp_path / "panels.yml").write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}))
