@@ -299,10 +299,12 @@ def test_metrics_count_what_was_done(admin, db):
     sets, sums = 'redraft_commands_total{command="set"}', 'redraft_command_duration_seconds_count{class="write"}'
     times = 'redraft_command_times_seconds_count{command="set"}'
     before = value(sets), value(sums), value(times)
+    started = value("redraft_process_start_time_seconds")
     for number in range(10):
         db.set(f"metric-key-{number}", "metric-value")
     assert (value(sets) - before[0], value(sums) - before[1], value(times) - before[2]) == (10, 10, 10)
     assert value("redraft_raft_has_leader") == 1
+    assert value("redraft_process_start_time_seconds") == started
     text = ask(admin, "GET", "/metrics").body
     assert text.endswith(b"# EOF\n")
     assert b"metric-key" not in text and b"metric-value" not in text

@@ -91,6 +91,8 @@ pub struct ServerFacts {
     pub port: u16,
     /// When the process began to serve.
     pub started: Instant,
+    /// The same by the wall clock as it was then: a start keeps its time, whatever that clock does later.
+    pub started_at: SystemTime,
 }
 
 /// What the kernel tells of the process.
@@ -421,7 +423,7 @@ mod tests {
     }
 
     fn rendered(line: &'static str) -> String {
-        let server = ServerFacts { run_id: "ab".repeat(20), port: 7001, started: Instant::now() };
+        let server = ServerFacts { run_id: "ab".repeat(20), port: 7001, started: Instant::now(), started_at: SystemTime::UNIX_EPOCH };
         let process = ProcessFacts { resident_bytes: 3 << 20, resident_bytes_peak: 6 << 20, ..ProcessFacts::default() };
         let moment = MomentFacts {
             now: SystemTime::UNIX_EPOCH,

@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use axum::extract::State;
 use axum::http::header;
@@ -43,7 +44,7 @@ pub(super) async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
         figures,
         process: ProcessFacts::now().await,
         history: admin.recorder.history(),
-        started_seconds: services.started().duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64(),
+        started_seconds: services.server().started_at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64(),
     };
     let mut registry = Registry::with_prefix("redraft");
     registry.register_collector(Box::new(moment));

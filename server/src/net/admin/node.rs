@@ -313,7 +313,7 @@ pub(super) async fn stats(State(admin): State<Arc<Admin>>) -> Json<Stats> {
         commands_processed: metrics.get(Metric::TotalCommandsProcessed),
         connected_clients: metrics.get(Metric::ConnectedClients),
         memory_bytes: ProcessFacts::now().await.resident_bytes,
-        uptime_seconds: services.started().elapsed().unwrap_or_default().as_secs_f64(),
+        uptime_seconds: services.server().started.elapsed().as_secs_f64(),
         latency_ms: Latencies { read: quantiles(&reads), write: quantiles(&writes) },
     })
 }

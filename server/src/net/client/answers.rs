@@ -15,7 +15,7 @@ use crate::command::node_command::{ConfigCommand, NodeCommand, RaftQuery, SlowLo
 use crate::command::{CommandSpec, Handler, KEYSPACE_COUNTS, catalogue, flags, table};
 use crate::config::{Config, RuntimeValues};
 use crate::error::{CommandError, RequestError};
-use crate::info::{self, MomentFacts, ProcessFacts, Section};
+use crate::info::{self, MomentFacts, ProcessFacts, Section, ServerFacts};
 use crate::keyspace::{COLUMN_FAMILIES, DATABASES, STRING_BYTES_MAX};
 use crate::metrics::{Metric, Metrics};
 use crate::node::{Consistency, MemberStatus, NodeHandle, NodeStatus, RaftCommand, Request, RunResult};
@@ -227,9 +227,9 @@ impl Services {
         &self.metrics
     }
 
-    /// When the process began to serve.
-    pub(crate) fn started(&self) -> SystemTime {
-        SystemTime::now() - self.server.started.elapsed()
+    /// What is fixed for the life of the process.
+    pub(crate) fn server(&self) -> &ServerFacts {
+        &self.server
     }
 
     /// The row of a command about data whose arguments are right; the error is the reply.

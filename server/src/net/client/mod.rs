@@ -14,7 +14,7 @@ mod session;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::BytesMut;
 use resp::{Protocol, Reply};
@@ -145,7 +145,8 @@ impl ClientServer {
         shutdown: watch::Receiver<bool>,
     ) -> Result<Self, ListenError> {
         let listener = port.listen(BACKLOG).map_err(|source| ListenError { address: config.listen.to_string(), source })?;
-        let server = ServerFacts { run_id: random_id(), port: config.listen.port(), started: Instant::now() };
+        let (started, started_at) = (Instant::now(), SystemTime::now());
+        let server = ServerFacts { run_id: random_id(), port: config.listen.port(), started, started_at };
         let run_limits = RunLimits { bytes_max: config.max_entry_bytes, commands_max: config.max_entry_commands };
         let services = Services {
             node,
