@@ -44,9 +44,8 @@ def samples(text: str) -> dict[str, list[dict[str, str]]]:
     for line in text.splitlines():
         if line.startswith("# TYPE "):
             _, _, name, kind = line.split()
-            names = [name + suffix for suffix in ("_bucket", "_sum", "_count")] if kind == "histogram" else [name]
-            for each in names:
-                found.setdefault(each, [])
+            for suffix in {"histogram": ("_bucket", "_sum", "_count"), "counter": ("_total",)}.get(kind, ("",)):
+                found.setdefault(name + suffix, [])
         elif line and not line.startswith("#"):
             match = re.match(r"([a-zA-Z_:][\w:]*)(?:\{(.*)\})?\s", line)
             if match is None:

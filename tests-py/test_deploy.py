@@ -455,8 +455,9 @@ def test_expressions_are_taken_apart():
     check("a < 2 * 1024 ^ 3 or (b and predict_linear(c[1h], 4 * 3600) < 0)", {"a", "b", "c"})
     check("time() - a offset 5m", {"a"})
     assert promql.matchers('f(a{b="c", d=~"e|f"}[1m]) + g') == {("a", "b", "=", "c"), ("a", "d", "=~", "e|f")}
-    assert promql.samples('# TYPE a counter\na{b="c",d="e f"} 1\n# TYPE h histogram\n') == {
-        "a": [{"b": "c", "d": "e f"}],
+    assert promql.samples('# TYPE a counter\na_total{b="c",d="e f"} 1\n# TYPE n counter\n# TYPE h histogram\n') == {
+        "a_total": [{"b": "c", "d": "e f"}],
+        "n_total": [],
         "h_bucket": [],
         "h_sum": [],
         "h_count": [],
