@@ -47,7 +47,7 @@ pub struct CommandAnswer {
 #[utoipa::path(post, path = "/command", request_body = CommandBody,
     responses((status = 200, description = "The reply, which may be an error of type `error`", body = CommandAnswer),
         (status = 400, body = ErrorBody), (status = 503, body = ErrorBody),
-        (status = 504, description = "Nobody knows whether it was executed", body = ErrorBody)))]
+        (status = 504, description = "Nobody knows whether it was executed", body = ErrorBody), (status = 507, body = ErrorBody)))]
 pub(super) async fn command(State(admin): State<Arc<Admin>>, Body(body, mut share): Body) -> Result<Response, ApiError> {
     let body_bytes = BODY_COPIES * body.len();
     let CommandBody { command, db } = work_on(body.len(), move || serde_json::from_slice(&body).map_err(ApiError::bad_json)).await?;

@@ -41,6 +41,7 @@ const TTL_SECONDS_MAX: f64 = 1e12;
 /// Which database.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct KeyQuery {
     /// The database, 0 to 15.
     #[serde(default)]
@@ -51,18 +52,21 @@ pub struct KeyQuery {
 /// Which database, and how a raw value is to be stored.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct PutQuery {
     /// The database, 0 to 15.
     #[serde(default)]
     #[param(maximum = 15)]
     db: u8,
     /// Seconds to live, of a raw body.
+    #[param(exclusive_minimum = 0.0, maximum = 1e12)]
     ttl: Option<f64>,
 }
 
 /// Which database, and how a value is to be shown.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct GetQuery {
     /// The database, 0 to 15.
     #[serde(default)]
@@ -70,6 +74,7 @@ pub struct GetQuery {
     db: u8,
     /// `json`: a value that is JSON is part of the answer as such.
     #[serde(rename = "as")]
+    #[param(inline)]
     form: Option<Form>,
 }
 
@@ -87,7 +92,7 @@ pub struct Put {
     #[schema(value_type = Value)]
     value: Box<RawValue>,
     /// Seconds to live.
-    #[schema(exclusive_minimum = 0.0)]
+    #[schema(exclusive_minimum = 0.0, maximum = 1e12)]
     ttl: Option<f64>,
 }
 
@@ -161,6 +166,7 @@ pub struct BatchDone {
 /// Which part of the keys, in byte order.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
 pub struct PageQuery {
     /// The database, 0 to 15.
     #[param(maximum = 15)]
@@ -261,13 +267,15 @@ fn number(number: u64) -> Bytes {
 
 /// Sets a key.
 #[utoipa::path(put, path = "/kv/{key}", params(("key" = String, Path, description = "The key, percent-encoded"), PutQuery,
-    ("If-Match" = Option<String>, Header, description = "The revision that the key must have, in quotes, or * for any"),
-    ("If-None-Match" = Option<String>, Header, description = "* if the key must not exist")),
+    ("If-Match" = Option<String>, Header, description = "The revision that the key must have, in quotes, or * for any",
+        nullable = false, pattern = r#"^("0*[1-9][0-9]{0,14}"|[*])$"#),
+    ("If-None-Match" = Option<String>, Header, description = "* if the key must not exist", nullable = false,
+        pattern = "^[*]$")),
     request_body(content((Put = "application/json"), (Vec<u8> = "application/octet-stream"))),
     responses((status = 200, body = Written), (status = 201, description = "Under If-None-Match: the key was created", body = Written),
         (status = 400, body = ErrorBody), (status = 412, description = "The key does not have that revision", body = ErrorBody),
         (status = 413, body = ErrorBody), (status = 415, body = ErrorBody), (status = 503, body = ErrorBody),
-        (status = 504, description = "Nobody knows whether it was set", body = ErrorBody)))]
+        (status = 504, description = "Nobody knows whether it was set", body = ErrorBody), (status = 507, body = ErrorBody)))]
 pub(super) async fn put(
     State(admin): State<Arc<Admin>>,
     uri: OriginalUri,
@@ -322,7 +330,8 @@ fn media_type(headers: &HeaderMap) -> Option<&str> {
 /// Returns a key.
 #[utoipa::path(get, path = "/kv/{key}", params(("key" = String, Path, description = "The key, percent-encoded"), GetQuery),
     responses((status = 200, content((Entry = "application/json"), (Vec<u8> = "application/octet-stream"))),
-        (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody), (status = 503, body = ErrorBody)))]
+        (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody),
+        (status = 413, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub(super) async fn get(
     State(admin): State<Arc<Admin>>,
     uri: OriginalUri,
@@ -379,10 +388,11 @@ struct EntryWith<'a> {
 
 /// Deletes a key.
 #[utoipa::path(delete, path = "/kv/{key}", params(("key" = String, Path, description = "The key, percent-encoded"), KeyQuery,
-    ("If-Match" = Option<String>, Header, description = "The revision that the key must have, in quotes, or * for any")),
+    ("If-Match" = Option<String>, Header, description = "The revision that the key must have, in quotes, or * for any",
+        nullable = false, pattern = r#"^("0*[1-9][0-9]{0,14}"|[*])$"#)),
     responses((status = 200, body = Deleted), (status = 400, body = ErrorBody),
-        (status = 412, description = "The key does not have that revision", body = ErrorBody), (status = 503, body = ErrorBody),
-        (status = 504, description = "Nobody knows whether it was deleted", body = ErrorBody)))]
+        (status = 412, description = "The key does not have that revision", body = ErrorBody), (status = 413, body = ErrorBody),
+        (status = 503, body = ErrorBody), (status = 504, description = "Nobody knows whether it was deleted", body = ErrorBody)))]
 pub(super) async fn delete(
     State(admin): State<Arc<Admin>>,
     uri: OriginalUri,
@@ -405,7 +415,8 @@ pub(super) async fn delete(
 /// Sets and deletes keys, all together or none.
 #[utoipa::path(post, path = "/kv/batch", params(KeyQuery), request_body = BatchBody,
     responses((status = 200, body = BatchDone), (status = 400, body = ErrorBody), (status = 413, body = ErrorBody),
-        (status = 503, body = ErrorBody), (status = 504, description = "Nobody knows whether it was executed", body = ErrorBody)))]
+        (status = 503, body = ErrorBody), (status = 504, description = "Nobody knows whether it was executed", body = ErrorBody),
+        (status = 507, body = ErrorBody)))]
 pub(super) async fn batch(
     State(admin): State<Arc<Admin>>,
     Params(query): Params<KeyQuery>,

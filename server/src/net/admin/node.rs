@@ -29,6 +29,7 @@ const READY_TIMEOUT: Duration = Duration::from_secs(2);
 const READY_TIMEOUT_MS_MAX: u64 = 60_000;
 /// Entries of the slow log unless told otherwise.
 const SLOW_ROWS: usize = 128;
+const SLOW_ROWS_MAX: usize = 10_000;
 
 /// Health.
 #[derive(Debug, Serialize, ToSchema)]
@@ -41,6 +42,7 @@ pub struct Health {
 /// How long to wait.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct ReadyQuery {
     /// Milliseconds; 2,000 unless told otherwise.
     #[param(minimum = 1, maximum = 60000)]
@@ -321,6 +323,7 @@ pub(super) async fn stats(State(admin): State<Arc<Admin>>) -> Json<Stats> {
 /// How many entries of the slow log.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct SlowQuery {
     /// The newest so many; 128 unless told otherwise.
     #[param(maximum = 10000)]
@@ -348,6 +351,10 @@ pub struct SlowRow {
 #[utoipa::path(get, path = "/debug/slowlog", params(SlowQuery),
     responses((status = 200, body = Vec<SlowRow>), (status = 400, body = ErrorBody)))]
 pub(super) async fn slow_log(State(admin): State<Arc<Admin>>, Params(query): Params<SlowQuery>) -> Result<Json<Vec<SlowRow>>, ApiError> {
+    let count = query.count.unwrap_or(SLOW_ROWS);
+    if count > SLOW_ROWS_MAX {
+        return Err(ApiError::bad_request("count must be at most 10000"));
+    }
     let row = |entry: SlowCommand| SlowRow {
         id: entry.id,
         time_ms: u64::try_from(entry.at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis()).unwrap_or(u64::MAX),
@@ -358,5 +365,5 @@ pub(super) async fn slow_log(State(admin): State<Arc<Admin>>, Params(query): Par
         bytes: entry.bytes,
         client: entry.client.0,
     };
-    Ok(Json(admin.services.slow_log().newest(query.count.unwrap_or(SLOW_ROWS)).into_iter().map(row).collect()))
+    Ok(Json(admin.services.slow_log().newest(count).into_iter().map(row).collect()))
 }
