@@ -27,6 +27,8 @@ use crate::node::{NodeStatus, Role};
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// All metrics.
+#[utoipa::path(get, path = "/metrics",
+    responses((status = 200, description = "The OpenMetrics text format", content_type = "application/openmetrics-text", body = String)))]
 pub(super) async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
     let services = &admin.services;
     let data = Arc::clone(services.node().data());
