@@ -275,6 +275,8 @@ def test_a_node_tells_how_it_is(admin, db):
     cluster = ask(admin, "GET", "/cluster").json()
     assert [member["reachable"] for member in cluster["members"]] == [True] * len(cluster["members"])
     assert cluster["events"][-1]["kind"] == "start"
+    leads = cluster["leader_id"] == cluster["node_id"]
+    assert all((member["lag_entries"] is not None) == leads for member in cluster["members"])
 
 
 def test_slow_commands_are_told_without_keys_and_values(own_node):

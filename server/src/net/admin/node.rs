@@ -114,9 +114,10 @@ struct ClusterMember {
     voter: bool,
     /// `leader`, `follower`, `learner` or `candidate`.
     role: &'static str,
-    match_index: u64,
-    /// Entries that are committed and not yet known to be on its disk.
-    lag_entries: u64,
+    /// What is known to be on its disk; the leader alone knows, elsewhere it is null.
+    match_index: Option<u64>,
+    /// Entries that are committed and not yet known to be on its disk; null, likewise.
+    lag_entries: Option<u64>,
     /// Whether this node is connected to it.
     reachable: bool,
     /// Whether this is who answers.
@@ -142,6 +143,7 @@ pub(super) async fn cluster(State(admin): State<Arc<Admin>>) -> Json<Cluster> {
 
 fn cluster_member(node: &NodeHandle, status: &NodeStatus, member: &MemberStatus) -> ClusterMember {
     let is_self = member.node_id == status.node_id;
+    let match_index = (status.role == Role::Leader).then_some(member.match_index);
     ClusterMember {
         node_id: member.node_id,
         listen: member.listen.clone(),
@@ -149,8 +151,8 @@ fn cluster_member(node: &NodeHandle, status: &NodeStatus, member: &MemberStatus)
         admin: member.admin.clone(),
         voter: member.voter,
         role: status.role_of(member),
-        match_index: member.match_index,
-        lag_entries: status.commit_index.saturating_sub(member.match_index),
+        match_index,
+        lag_entries: match_index.map(|index| status.commit_index.saturating_sub(index)),
         reachable: node.is_reachable(member.node_id),
         is_self,
     }

@@ -14,11 +14,15 @@ const NODES = [
   { title: 'Role', cell: role },
   { title: 'Votes', cell: (member) => (member.voter ? 'yes' : 'no') },
   { title: 'State', cell: reachability },
-  { title: 'Lag, entries', numeric: true, cell: (member) => count(member.lag_entries) },
-  { title: 'Match index', numeric: true, cell: (member) => count(member.match_index) },
+  { title: 'Lag, entries', numeric: true, cell: (member) => count(asLeaderSees(member)?.lag_entries) },
+  { title: 'Match index', numeric: true, cell: (member) => count(asLeaderSees(member)?.match_index) },
   { title: 'Clients', cell: (member) => member.listen },
   { title: 'Admin', cell: (member) => member.admin },
 ];
+
+function asLeaderSees({ node_id: id }) {
+  return state.leaders?.members.find((member) => member.node_id === id);
+}
 
 function latency(kind) {
   const line = (name) => ({ name, value: (stats) => stats.latency_ms?.[kind]?.[name] });

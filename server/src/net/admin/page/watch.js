@@ -1,7 +1,7 @@
 // What the page knows of the cluster, asked for again and again: the members, this node's statistics, and the samples of the plots.
 // Views read `state` and are told when it has changed.
 
-import { currentOrigin, pollCluster, read } from './api.js';
+import { currentOrigin, originOf, pollCluster, read } from './api.js';
 
 /** Often enough to show a leader's death, and the election after it, within 3 s. */
 const CLUSTER_EVERY_MS = 500;
@@ -18,6 +18,8 @@ export const state = {
   answeredMs: 0,
   /** Why there is no newer answer. */
   error: null,
+  /** The last answer of `/cluster` at the leader, who alone knows how far the members are; null when it did not give one. */
+  leaders: null,
   /** The last answer of `/stats`; null when the node did not give it. */
   stats: null,
   /** `{ timeMs, values }`, oldest first; `values` is what `/stats` said, null where it is not known or another node is asked from here on. */
@@ -35,6 +37,7 @@ export function follow(signal, callback) {
 /** Begins; never ends. */
 export function watchCluster() {
   repeat(followCluster);
+  repeat(followLeader);
   repeat(sample);
 }
 
@@ -62,6 +65,17 @@ async function followCluster() {
   }
   changes.dispatchEvent(new Event('change'));
   return state.error || state.cluster.leader_id === null ? TROUBLE_EVERY_MS : CLUSTER_EVERY_MS;
+}
+
+async function followLeader() {
+  const at = originOf(state.cluster?.leader_id);
+  try {
+    state.leaders = at ? await read('/cluster', { at, timeoutMs: SAMPLE_EVERY_MS }) : null;
+  } catch {
+    state.leaders = null; // What is wrong with the leader is told by the other loop.
+  }
+  changes.dispatchEvent(new Event('change'));
+  return SAMPLE_EVERY_MS;
 }
 
 let sampledAt = null;
