@@ -187,6 +187,8 @@ def test_bad_requests_are_refused_and_say_so(admin, db):
         answer = ask(admin, method, path, body, **headers)
         assert (answer.status, answer.code, answer.json()["error"]["executed"]) == (status, code, "no"), (method, path, body)
     assert db.dbsize() == 0
+    # As `curl -T` sends a file.
+    assert "application/octet-stream" in ask(admin, "PUT", "/kv/k", b"bytes").json()["error"]["message"]
 
 
 def test_large_values_go_in_and_out(admin, db):

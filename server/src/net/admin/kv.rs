@@ -317,7 +317,8 @@ pub(super) async fn put(
 
 /// What the body of a put says.
 fn value_and_ttl(body: &[u8]) -> Result<(Bytes, Option<f64>), ApiError> {
-    let put: Put = serde_json::from_slice(body).map_err(ApiError::bad_json)?;
+    let words = "the body is no {\"value\": ...}, and bytes need Content-Type: application/octet-stream";
+    let put: Put = serde_json::from_slice(body).map_err(|error| ApiError::bad_json(format!("{words}: {error}")))?;
     Ok((stored(&put.value)?, put.ttl))
 }
 
