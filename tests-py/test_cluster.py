@@ -30,6 +30,7 @@ def test_status_and_health_tell_the_truth(own_cluster):
     assert [list(row) for row in rows] == [fields] * 3
     assert sorted(row["role"] for row in rows) == ["follower", "follower", "leader"]
     assert [row["listen"] for row in rows] == [f"127.0.0.1:{port}" for port in cluster.ports]
+    assert [row["node_id"] for row in rows] == [1, 2, 3], "the group numbers the first nodes as the commands do"
     assert all(row["alive"] for row in rows)
     cluster.wait_until_healthy()
     table = cluster.run("status").stdout

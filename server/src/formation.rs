@@ -109,7 +109,7 @@ enum Course {
 enum Step {
     /// There is a cluster: ask these.
     Join(Vec<String>),
-    /// All are there and this node has to send the form: founders in the order of their ids.
+    /// All are there, these founders, and this node has to send the form.
     Coordinate { level: u32, founders: Vec<(u64, Addresses)> },
     /// Not all are there, or another one coordinates; one line for the log.
     Wait(String),
@@ -229,6 +229,9 @@ fn found(form: Members, own: &Newcomer, gate: &Gate, client: &PeerClient) -> Res
 
 /// The first table of a new cluster.
 fn draw_form(level: u32, founders: impl IntoIterator<Item = (u64, Addresses)>) -> Members {
+    // Ids follow the addresses, so that on one machine they are the numbers that `redraft cluster` knows the nodes by.
+    let mut founders: Vec<_> = founders.into_iter().collect();
+    founders.sort_by(|(_, one), (_, other)| one.peer.cmp(&other.peer));
     Members::initial(draw_cluster_id(), level, founders)
 }
 
