@@ -154,7 +154,7 @@ impl NodeStatus {
                 state: replication
                     .filter(|_| member.node_id != identity.node_id)
                     .map_or(PeerState::Unknown, |progress| progress.state.into()),
-                active: replication.is_some_and(|progress| progress.recent_active),
+                active: replication.is_some() && core.hears(member.node_id),
                 lag_bytes: replication.map_or(0, |progress| group.log().bytes_after(progress.matched) as u64),
                 snapshot: snapshot_to(member.node_id),
             }

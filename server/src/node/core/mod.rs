@@ -309,7 +309,8 @@ impl Core {
     }
 
     /// Whether a peer was heard lately.
-    fn hears(&self, peer: u64) -> bool {
+    #[must_use]
+    pub fn hears(&self, peer: u64) -> bool {
         self.heard_ms.contains_key(&peer)
     }
 
