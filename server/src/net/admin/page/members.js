@@ -42,7 +42,7 @@ const PEERS = [
 ];
 
 function snapshot({ node_id: id, snapshot_progress: progress }) {
-  return progress === null ? '–' : h('progress', { value: progress, max: 1, 'aria-label': `Snapshot to node ${id}` });
+  return progress == null ? '–' : h('progress', { value: progress, max: 1, 'aria-label': `Snapshot to node ${id}` });
 }
 
 const VERIFIED = [
