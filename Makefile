@@ -84,6 +84,6 @@ prepare:
 	@bash .ci/setup build
 	@bash .ci/cargo-config
 
-# What the tests need besides: redis-cli and its like, Python's client libraries, a browser, and promtool.
+# What the tests need besides: redis-cli and its like, Python's client libraries, a browser, and Prometheus.
 test-tools:
 	@bash .ci/setup redis metrics python browser
