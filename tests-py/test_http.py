@@ -1,7 +1,9 @@
 """The HTTP interface of the admin listener, as an application without a Redis client sees it: with Python's own client, on any node."""
 
 import base64
+import contextlib
 import http.client
+import itertools
 import json
 import os
 import signal
@@ -396,3 +398,141 @@ def test_a_failover_is_a_pause(own_cluster):
     assert answer.status == 200 or answer.json()["error"]["executed"] == "unknown"
     assert time.monotonic() - began < DEADLINE_S
     assert ask(admin, "GET", "/kv/before").json()["value"] == "kept"
+
+
+# ---- Everything that can be done with keys, on any node, while the leader is killed ----
+
+# How a node may decline: status, code, and whether the request was executed.
+REFUSALS = {
+    (503, "no_leader", "no"),
+    (503, "overloaded", "no"),
+    (503, "loading", "no"),
+    (504, "timeout_unknown", "unknown"),
+}
+
+
+class Unknown(Exception):
+    """Nobody knows whether a write was executed."""
+
+
+class Application:
+    """Does everything that can be done with keys, round after round, each request at the next node, and judges every answer.
+
+    In each round its keys are new and its own, so it knows what every answer must be. A request that was not executed is sent again, to
+    the next node, and answered as if the first had never been. What an unknown outcome leaves behind is unknown, so it ends the round.
+    """
+
+    def __init__(self, name: str, admins: list[int]):
+        self.name = name
+        self.admins = itertools.cycle(admins)
+        self.begun = self.finished = 0
+        self.added = self.maybe_added = 0
+        self.fault = None
+
+    def ask(self, method: str, path: str, body=None, **headers) -> Answer:
+        while True:
+            try:
+                answer = ask(next(self.admins), method, path, body, **headers)
+            except ConnectionRefusedError:
+                continue
+            except (OSError, http.client.HTTPException) as error:
+                if method == "GET":
+                    continue
+                raise Unknown from error
+            if answer.status < 500:
+                return answer
+            executed = answer.json()["error"]["executed"]
+            assert (answer.status, answer.code, executed) in REFUSALS
+            if executed == "unknown":
+                raise Unknown
+
+    def round(self):
+        prefix = f"{self.name}:{self.begun}:"
+        a, b, c = (f"/kv/{prefix}{name}" for name in "abc")
+        created = self.ask("PUT", a, {"value": "first"}, If_None_Match="*")
+        assert created.status == 201
+        seen = self.ask("GET", a)
+        assert (seen.json()["value"], seen.headers["ETag"]) == ("first", created.headers["ETag"])
+        assert self.ask("PUT", a, {"value": "second"}, If_Match=seen.headers["ETag"]).status == 200
+        assert self.ask("PUT", a, {"value": "third"}, If_Match=seen.headers["ETag"]).status == 412
+        assert self.ask("GET", a).json()["value"] == "second"
+        batch = {"put": {f"{prefix}b": "new", f"{prefix}c": 3}, "delete": [f"{prefix}a"]}
+        assert self.ask("POST", "/kv/batch", batch).json() == {"put": 2, "deleted": 1}
+        page = self.ask("GET", f"/kv?prefix={prefix}").json()
+        assert [(item["key"], item["value"]) for item in page["items"]] == [(f"{prefix}b", "new"), (f"{prefix}c", "3")]
+        assert self.ask("DELETE", b).json()["deleted"] is True
+        assert self.ask("GET", b).status == 404
+        assert self.ask("DELETE", c).json()["deleted"] is True
+        assert self.ask("GET", f"/kv?prefix={prefix}").json()["items"] == []
+        self.add_one()
+
+    def add_one(self):
+        """To a number that all applications count in."""
+        seen = self.ask("GET", "/kv/count")
+        try:
+            answer = self.ask("PUT", "/kv/count", {"value": int(seen.json()["value"]) + 1}, If_Match=seen.headers["ETag"])
+        except Unknown:
+            self.maybe_added += 1
+            raise
+        assert answer.status in (200, 412)
+        self.added += answer.status == 200
+
+    def run(self, stop: threading.Event):
+        try:
+            while not stop.is_set():
+                self.begun += 1
+                with contextlib.suppress(Unknown):
+                    self.round()
+                    self.finished += 1
+        except BaseException as fault:
+            self.fault = fault
+
+
+@contextlib.contextmanager
+def at_work(applications: list[Application]):
+    stop = threading.Event()
+    threads = [threading.Thread(target=each.run, args=(stop,)) for each in applications]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def wait_for_rounds(applications: list[Application]):
+    """Until every application has finished three rounds more."""
+    wanted = [application.finished + 3 for application in applications]
+
+    def finished() -> bool:
+        for application in applications:
+            if application.fault:
+                raise application.fault
+        return all(application.finished >= rounds for application, rounds in zip(applications, wanted))
+
+    wait_until(finished, "every application goes on")
+
+
+def test_no_answer_is_wrong_while_the_leader_is_killed(own_cluster):
+    own_cluster.wait_until_healthy()
+    admins = [port + 1000 for port in own_cluster.ports]
+    put(admins[0], "count", 0)
+    applications = [Application(f"application-{number}", admins[number % 3 :] + admins[: number % 3]) for number in range(6)]
+    with at_work(applications):
+        wait_for_rounds(applications)
+        leader = own_cluster.leader()
+        survivor = admins[(leader + 1) % 3]
+        term = ask(survivor, "GET", "/cluster").json()["term"]
+        own_cluster.kill(leader)
+        wait_until(lambda: ask(survivor, "GET", "/cluster").json()["term"] > term, "there is a new leader")
+        wait_for_rounds(applications)
+        own_cluster.wait_until_healthy()
+        wait_for_rounds(applications)
+    for application in applications:
+        if application.fault:
+            raise application.fault
+    count = int(ask(survivor, "GET", "/kv/count").json()["value"])
+    added, maybe_added = sum(each.added for each in applications), sum(each.maybe_added for each in applications)
+    assert added <= count <= added + maybe_added
