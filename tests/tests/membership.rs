@@ -181,6 +181,23 @@ fn voters_that_stay_away_are_replaced_by_learners() {
 }
 
 #[test]
+fn a_leader_that_is_lost_for_good_is_replaced() {
+    let mut cluster = Cluster::start_with(3, &["--replace-after", "2"]);
+    let spares = [cluster.add_node(), cluster.add_node()];
+    wait_members(&cluster, 3, 2);
+    let lost = cluster.leader();
+    let lost_id = cluster.node_id(lost);
+    let load = Load::on("load", cluster.addresses_of(&cluster.others(lost)), 3);
+    load.wait_for(50);
+    cluster[lost].kill();
+    cluster[lost].wipe();
+    let replaced = |status: &redraft_tests::RaftStatus| status.voters().len() == 3 && !status.voters().contains(&lost_id);
+    wait_status(&cluster[spares[0]], "a learner votes in its place", replaced);
+    load.wait_for(50);
+    load.stop().check(&mut cluster.client(spares[1]));
+}
+
+#[test]
 fn a_removed_leader_hands_over_first() {
     let mut cluster = Cluster::start(3);
     let leader = cluster.leader();
