@@ -121,20 +121,12 @@ impl RocksEngine {
     }
 
     fn family_options(name: &str, options: &RocksOptions, cache: &Cache) -> Options {
-        let mut blocks = BlockBasedOptions::default();
+        let mut blocks = table_format();
         blocks.set_block_cache(cache);
-        blocks.set_block_size(BLOCK_BYTES);
-        // In parts, of which the cache keeps those in use: the whole filter of a large file is read again for nearly every key once it does
-        // not fit the cache beside the data.
-        blocks.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
-        blocks.set_bloom_filter(10.0, false);
-        blocks.set_partition_filters(true);
-        blocks.set_metadata_block_size(BLOCK_BYTES);
         blocks.set_cache_index_and_filter_blocks(true);
         blocks.set_cache_index_and_filter_blocks_with_high_priority(true);
         blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
         blocks.set_pin_top_level_index_and_filter(true);
-        blocks.set_format_version(6);
         let mut family = Options::default();
         family.set_block_based_table_factory(&blocks);
         family.set_write_buffer_size((options.memtable_bytes / 2).max(1 << 20));
@@ -189,6 +181,20 @@ impl RocksEngine {
     fn families(&self) -> impl Iterator<Item = Cf> {
         (0u8..).take(self.names.len()).map(Cf)
     }
+}
+
+/// How SST files are laid out, also those that are made for other nodes.
+fn table_format() -> BlockBasedOptions {
+    let mut blocks = BlockBasedOptions::default();
+    blocks.set_block_size(BLOCK_BYTES);
+    // In parts, of which the cache keeps those in use: the whole filter of a large file is read again for nearly every key once it does not
+    // fit the cache beside the data.
+    blocks.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    blocks.set_bloom_filter(10.0, false);
+    blocks.set_partition_filters(true);
+    blocks.set_metadata_block_size(BLOCK_BYTES);
+    blocks.set_format_version(6);
+    blocks
 }
 
 /// RocksDB's error as ours. Everything that is not a cache miss ends the engine's life.
@@ -278,6 +284,7 @@ impl Engine for RocksEngine {
     fn export(&self, view: &dyn View, range: &KeyRange, dir: &Path) -> EngineResult<Vec<ExportedFile>> {
         let mut files = Vec::new();
         let mut options = Options::default();
+        options.set_block_based_table_factory(&table_format());
         options.set_compression_type(DBCompressionType::Lz4);
         // Else a sync of the log, which shares the file system's journal, would wait for all of it.
         options.set_bytes_per_sync(BYTES_PER_SYNC);
@@ -479,6 +486,26 @@ mod tests {
         };
         let name = table.file_name().expect("a file has a name").to_string_lossy().into_owned();
         assert!(matches!(&told, EngineError::Corruption(text) if text.contains(&name)), "{told}");
+    }
+
+    /// Else each look for a key that is not there would read a block, until compactions have rewritten all that a snapshot brought.
+    #[test]
+    fn files_from_another_node_have_filters() {
+        let dir = TempDir::new().expect("temporary directory");
+        let open = |name: &str| {
+            let (memtable_bytes, block_cache_bytes) = (8 << 20, 1 << 20);
+            let (column_families, queues) = (vec!["state"], Vec::new());
+            let options = RocksOptions { column_families, queues, memtable_bytes, block_cache_bytes, durability: Durability::Flush };
+            RocksEngine::open(&dir.path().join(name), &options).expect("open")
+        };
+        let (from, to) = (open("from"), open("to"));
+        write_round(&from, 1).expect("write");
+        let all = KeyRange { from: vec![0], to: vec![0xff] };
+        let files = from.export(from.view(ViewKind::Bulk).as_ref(), &all, dir.path()).expect("export");
+        to.import(&all, &files).expect("import");
+        let tables = to.db.property_value_cf(to.family(STATE), properties::AGGREGATED_TABLE_PROPERTIES).expect("read").expect("known");
+        let filter_bytes = tables.split(';').find_map(|property| property.trim().strip_prefix("filter block size="));
+        assert!(filter_bytes.is_some_and(|bytes| bytes.parse::<u64>().is_ok_and(|bytes| bytes > 0)), "{tables}");
     }
 
     #[test]
