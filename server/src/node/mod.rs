@@ -13,6 +13,7 @@ pub mod log_writer;
 mod mailbox;
 mod peer_record;
 pub mod persist_gate;
+mod priority;
 mod replies;
 mod request;
 pub mod shell;

@@ -18,8 +18,6 @@ use raftlog::engine::{Engine, EngineError, ViewKind};
 use raftlog::group::{Group, GroupConfig};
 use raftlog::log::{HighWater, LogError, LogPosition, LogStore, Mark, Persist};
 use raftlog::message::{Body, Difference, Frame, ReadRequest, VerifyResult};
-use rustix::process::setpriority_process;
-use rustix::thread::gettid;
 use tokio::sync::oneshot;
 
 use super::apply_worker::{ApplyTask, ApplyWorker, ClientRun};
@@ -33,6 +31,7 @@ use super::handle::{Alone, NodeHandle, Shared};
 use super::log_writer::{LogTask, LogThread, LogWriter};
 use super::mailbox::{Appetite, Mailbox, Need};
 use super::persist_gate::PersistGate;
+use super::priority::step_back;
 use super::replies::{Answer, Replies};
 use super::request::{Request, RunResult};
 use super::snapshot::{self, generate_snapshot};
@@ -45,8 +44,6 @@ use crate::metrics::{Distribution, Metric, Metrics};
 
 /// How long a sender waits before it tries a full mailbox again.
 const FULL_MAILBOX_PAUSE: Duration = Duration::from_millis(1);
-/// Nice value of threads in the background: a tenth of the share of others.
-const BACKGROUND_NICE: i32 = 10;
 /// Bytes of a key in the log.
 const LOGGED_KEY_BYTES_MAX: usize = 256;
 /// Tasks waiting for a worker; the core waits beyond that.
@@ -355,13 +352,6 @@ pub fn begin_mark(high_water: &mut HighWater, store: &LogStore) -> Result<(), En
 
 pub(super) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) {
     thread::Builder::new().name(name.to_owned()).spawn(body).expect("the system has a thread to spare");
-}
-
-/// Lets the node's other threads go before this one, for which nobody waits from now on.
-pub(super) fn step_back() {
-    if let Err(error) = setpriority_process(Some(gettid()), BACKGROUND_NICE) {
-        tracing::debug!(%error, "a thread in the background has the priority of the others");
-    }
 }
 
 /// The core can go on, or this node cannot.

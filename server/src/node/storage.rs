@@ -26,6 +26,7 @@ use super::core::{COLUMN_FAMILIES, GROUP, InitialState, Members, read_members, r
 use super::exit::{REJOIN, is_failed_sync, may_pass};
 use super::fence;
 use super::peer_record::{PeerProcesses, Starts};
+use super::priority::compactions_step_back;
 use crate::keyspace::{STATE, group_range, state_key};
 
 pub use recovery::{Account, RecoveryError, Survivor};
@@ -225,6 +226,7 @@ impl Storage {
     pub fn open(dir: &Path, options: StorageOptions, random: u64) -> Result<Self, StorageError> {
         fs::create_dir_all(dir).map_err(|source| StorageError::Directory { path: dir.to_owned(), source })?;
         let (log, data) = open_engines(dir, options)?;
+        compactions_step_back();
         Self::over(dir, Arc::new(log), Arc::new(data), random)
     }
 

@@ -17,7 +17,8 @@ use super::completions::Completions;
 use super::core::GROUP;
 use super::exit::stop_for;
 use super::handle::Shared;
-use super::shell::{spawn, step_back};
+use super::priority::step_back;
+use super::shell::spawn;
 use crate::keyspace::digest::{self, Digested};
 use crate::metrics::Metric;
 
