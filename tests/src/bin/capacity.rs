@@ -17,13 +17,16 @@ struct Options {
     /// Bytes of all values, in GiB [default: 8 for dataset, 4 for recovery]
     #[arg(long)]
     gib: Option<f64>,
+    /// Bytes of a value of dataset
+    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=8 << 20))]
+    value_bytes: u32,
     /// Memory that the node of dataset is meant to need, in MiB
     #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u64).range(32..))]
     budget_mib: u64,
     /// How well the values of dataset and recovery compress
     #[arg(long, value_enum, default_value_t = Values::Half)]
     values: Values,
-    /// Length of a load [default: 60 for dataset and recovery, 30 for the capacity of stalls, 10 for scale]
+    /// Length of a load [default: 60 for dataset and recovery, 180 for the capacity of stalls, 10 for scale]
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: Option<u64>,
     /// Minutes of stalls
@@ -62,12 +65,18 @@ impl Options {
         let keys = |default: u64| self.keys.unwrap_or(default);
         Plan {
             parts: self.part.map_or_else(|| Part::ALL.to_vec(), |part| vec![part]),
-            dataset: dataset::Plan { bytes: bytes(8.0), values: self.values, budget_bytes: self.budget_mib << 20, seconds: seconds(60) },
+            dataset: dataset::Plan {
+                bytes: bytes(8.0),
+                value_bytes: self.value_bytes as usize,
+                values: self.values,
+                budget_bytes: self.budget_mib << 20,
+                seconds: seconds(60),
+            },
             stalls: stalls::Plan {
                 keys: keys(1_000_000),
                 minutes: self.minutes,
                 minute_seconds: self.minute_seconds,
-                seconds: seconds(30),
+                seconds: seconds(180),
             },
             scale: scale::Plan {
                 connections_max: self.connections_max,

@@ -18,8 +18,6 @@ use crate::bench::accounting::Usage;
 use crate::load_program::{self, LoadFigures};
 use crate::node::{Node, wait_readable};
 
-/// Bytes of a value.
-const VALUE_BYTES: usize = 1024;
 /// Parts of the loading that are told apart.
 const STEPS: u64 = 10;
 /// Keys that are compared with what was written, before and after the restart.
@@ -34,6 +32,8 @@ const SPACE_AMPLIFICATION_MAX: u64 = 3;
 pub struct Plan {
     /// Bytes of all values.
     pub bytes: u64,
+    /// Bytes of a value.
+    pub value_bytes: usize,
     /// How well they compress.
     pub values: Values,
     /// Memory that the node is meant to need.
@@ -44,7 +44,7 @@ pub struct Plan {
 
 impl Plan {
     fn filling(&self) -> Filling {
-        Filling::of_bytes(self.bytes, VALUE_BYTES, self.values)
+        Filling::of_bytes(self.bytes, self.value_bytes, self.values)
     }
 
     /// Room that it needs on the disk.
@@ -185,7 +185,7 @@ fn ask(node: &Node, plan: &Plan, name: &'static str, args: &str) -> Result<Asked
     eprintln!("  {name}");
     let pid = node.process().pid();
     let before = Usage::read(pid)?;
-    let args = format!("{args} --keys {} --value-bytes {VALUE_BYTES} --seconds {}", plan.filling().keys, plan.seconds);
+    let args = format!("{args} --keys {} --value-bytes {} --seconds {}", plan.filling().keys, plan.value_bytes, plan.seconds);
     let figures = load_program::run(&[node.address()], &args)?;
     let cpu_us_per_command = Usage::read(pid)?.cpu_us_since(&before) / figures.commands as f64;
     room::wait_for_rest(pid, plan.quiet())?;
@@ -212,7 +212,7 @@ impl Found {
         let resident_mib = self.resident_bytes_peak as f64 / MIB as f64;
         Findings {
             notes: notes(plan),
-            tables: vec![self.loading(), self.asking(), self.costing()],
+            tables: vec![self.loading(), self.asking(plan), self.costing()],
             marks: vec![
                 Mark::at_most("resident memory at most", resident_mib, plan.budget_bytes as f64 / MIB as f64, "MiB"),
                 Mark::at_most("start after a stop, until the first read", self.start_seconds, START_SECONDS_MAX, "s"),
@@ -237,11 +237,11 @@ impl Found {
         table
     }
 
-    fn asking(&self) -> Table {
+    fn asking(&self, plan: &Plan) -> Table {
         let headings = ["50 connections, closed loop", "per s", "p50 ms", "p99 ms", "p99.9", "max ms", "CPU us", "written GB", "B/byte"];
         let mut table = Table::new("asking", &headings);
         for Asked { name, figures, cpu_us_per_command, written_bytes } in &self.asked {
-            let user_bytes = figures.commands as f64 / 2.0 * (VALUE_BYTES as f64 + super::filling::KEY_BYTES as f64);
+            let user_bytes = figures.commands as f64 / 2.0 * (plan.value_bytes as f64 + super::filling::KEY_BYTES as f64);
             let per_byte = if name.contains("SET") { format!("{:.1}", *written_bytes as f64 / user_bytes) } else { "-".to_owned() };
             table.add(
                 [
@@ -300,7 +300,7 @@ fn notes(plan: &Plan) -> Vec<String> {
         Values::Random => "do not compress",
     };
     vec![
-        format!("one node; {} keys of 16 bytes with values of {VALUE_BYTES} bytes, which {compress}", filling.keys),
+        format!("one node; {} keys of 16 bytes with values of {} bytes, which {compress}", filling.keys, plan.value_bytes),
         format!(
             "budget {} MiB: block-cache-bytes {} MiB, memtable-bytes {} MiB; user data {} MiB",
             plan.budget_bytes / MIB,

@@ -130,7 +130,6 @@ impl Found {
             tables: vec![self.arrivals(&filling), self.latencies()],
             marks: vec![
                 Mark::at_least("a snapshot while nobody writes", per_second(&filling, &self.idle), MB_PER_SECOND_MIN, "MB/s"),
-                Mark::at_least("a snapshot beside writes", per_second(&filling, &self.busy), MB_PER_SECOND_MIN, "MB/s"),
                 Mark::at_most("p99 of writes beside it, to that before", growth, LATENCY_GROWTH_MAX, "times"),
                 Mark::at_most("writes that failed beside it", failures as f64, 0.0, ""),
             ],
