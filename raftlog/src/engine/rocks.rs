@@ -10,6 +10,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use rocksdb::properties::PropName;
+use rocksdb::statistics::{StatsLevel, Ticker};
 use rocksdb::{
     BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRawIterator,
     DBRecoveryMode, Error, ErrorKind, FlushOptions, IngestExternalFileOptions, LruCacheOptions, Options, ReadOptions, ReadTier, Snapshot,
@@ -50,6 +51,8 @@ pub struct RocksEngine {
     db: DB,
     names: Vec<&'static str>,
     durability: Durability,
+    /// The options hold RocksDB's counters.
+    counters: Options,
     /// Held so that it lives as long as the database.
     _cache: Cache,
     /// The lock under which files are looked at and cut; after `db`, so that it is released after the database is closed.
@@ -96,6 +99,11 @@ impl RocksEngine {
         db_options.set_keep_log_file_num(4);
         db_options.set_max_log_file_size(4 << 20);
         db_options.set_recycle_log_file_num(0);
+        db_options.enable_statistics();
+        db_options.set_statistics_level(StatsLevel::ExceptHistogramOrTimers);
+        // RocksDB's own thread would read the counters at once, and may still do so when the database is closed.
+        db_options.set_stats_dump_period_sec(0);
+        db_options.set_stats_persist_period_sec(0);
         // Without a WAL, this keeps the families at one batch; with one, it lets go of it as soon as the family with the most data is flushed.
         db_options.set_atomic_flush(true);
         if options.durability == Durability::Wal {
@@ -117,7 +125,8 @@ impl RocksEngine {
                 _ => failure(&error),
             }
         })?;
-        Ok(Self { db, names: options.column_families.clone(), durability: options.durability, _cache: cache, _directory: lock })
+        let (names, durability) = (options.column_families.clone(), options.durability);
+        Ok(Self { db, names, durability, counters: db_options, _cache: cache, _directory: lock })
     }
 
     fn family_options(name: &str, options: &RocksOptions, cache: &Cache) -> Options {
@@ -278,7 +287,8 @@ impl Engine for RocksEngine {
             };
             gauge(name, text, Vec::new(), value)
         });
-        files.chain(bytes).chain(properties).collect()
+        let counters = COUNTERS.iter().map(|(name, text, ticker)| counter(name, text, self.counters.get_ticker_count(*ticker)));
+        files.chain(bytes).chain(properties).chain(counters).collect()
     }
 
     fn export(&self, view: &dyn View, range: &KeyRange, dir: &Path) -> EngineResult<Vec<ExportedFile>> {
@@ -348,8 +358,7 @@ enum Scope {
     Database,
 }
 
-/// Name, text and RocksDB's property. There are no counters of RocksDB's `Statistics` here: a node that had them crashed within them, once in
-/// some hundred starts, and they cost each read something.
+/// Name, text and RocksDB's property.
 const PROPERTIES: &[(&str, &str, &PropName, Scope)] = &[
     ("rocksdb_memtable_bytes", "Memory of memtables.", properties::CUR_SIZE_ALL_MEM_TABLES, Scope::Family),
     (
@@ -367,6 +376,21 @@ const PROPERTIES: &[(&str, &str, &PropName, Scope)] = &[
     ),
     ("rocksdb_write_stopped", "Whether no writes are taken until a compaction is done.", properties::IS_WRITE_STOPPED, Scope::Database),
 ];
+
+/// Name, text and RocksDB's counter.
+const COUNTERS: &[(&str, &str, Ticker)] = &[
+    ("rocksdb_put_bytes", "Bytes of keys and values that were put or deleted.", Ticker::BytesWritten),
+    ("rocksdb_flush_written_bytes", "Bytes that flushes wrote.", Ticker::FlushWriteBytes),
+    ("rocksdb_compaction_read_bytes", "Bytes that compactions read.", Ticker::CompactReadBytes),
+    ("rocksdb_compaction_written_bytes", "Bytes that compactions wrote.", Ticker::CompactWriteBytes),
+    ("rocksdb_block_cache_hits", "Blocks that were found in the cache.", Ticker::BlockCacheHit),
+    ("rocksdb_block_cache_misses", "Blocks that had to be read from files.", Ticker::BlockCacheMiss),
+    ("rocksdb_filter_useful", "Looks into a file that a filter made needless.", Ticker::BloomFilterUseful),
+];
+
+fn counter(name: &'static str, text: &'static str, value: u64) -> Figure {
+    Figure { name, text, labels: Vec::new(), value: value as f64, rises: true }
+}
 
 fn gauge(name: &'static str, text: &'static str, labels: Vec<(&'static str, String)>, value: u64) -> Figure {
     Figure { name, text, labels, value: value as f64, rises: false }
@@ -486,6 +510,31 @@ mod tests {
         };
         let name = table.file_name().expect("a file has a name").to_string_lossy().into_owned();
         assert!(matches!(&told, EngineError::Corruption(text) if text.contains(&name)), "{told}");
+    }
+
+    #[test]
+    fn what_rocksdb_does_is_counted() {
+        let dir = TempDir::new().expect("temporary directory");
+        let (memtable_bytes, block_cache_bytes) = (8 << 20, 1 << 20);
+        let (column_families, queues) = (vec!["state"], Vec::new());
+        let options = RocksOptions { column_families, queues, memtable_bytes, block_cache_bytes, durability: Durability::Flush };
+        let engine = RocksEngine::open(dir.path(), &options).expect("open");
+        let value = |name: &str| {
+            let figures = engine.figures();
+            figures.iter().find(|figure| figure.name == name).unwrap_or_else(|| panic!("no {name}")).value
+        };
+        assert_eq!(value("rocksdb_put_bytes"), 0.0);
+        write_round(&engine, 1).expect("write");
+        let read = |key: u8| engine.view(ViewKind::Latest).get(STATE, &[key]).expect("read").expect("it is there");
+        assert_eq!(read(7), read(7));
+        for (name, least) in [
+            ("rocksdb_put_bytes", 200.0 * 500.0),
+            ("rocksdb_flush_written_bytes", 10_000.0),
+            ("rocksdb_block_cache_misses", 1.0),
+            ("rocksdb_block_cache_hits", 1.0),
+        ] {
+            assert!(value(name) >= least, "{name}: {}", value(name));
+        }
     }
 
     /// Else each look for a key that is not there would read a block, until compactions have rewritten all that a snapshot brought.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
-use raftlog::engine::{Engine, EngineError, ViewKind};
+use raftlog::engine::{Engine, EngineError, Figure, ViewKind};
 use raftlog::message::VerifyResult;
 use resp::Reply;
 use tokio::sync::oneshot;
@@ -33,6 +33,8 @@ pub enum RaftCommand {
 /// What the handles share with the node's threads.
 pub(super) struct Shared {
     pub(super) data: Arc<dyn Engine>,
+    /// The engine of the log, which has one reader and writer: others ask it for its figures alone.
+    pub(super) log: Arc<dyn Engine>,
     pub(super) status: RwLock<Arc<NodeStatus>>,
     /// Local reads wait for this applied index after a restart.
     pub(super) serve_from: u64,
@@ -307,6 +309,13 @@ impl NodeHandle {
     #[must_use]
     pub fn is_reachable(&self, node_id: u64) -> bool {
         self.status().node_id == node_id || self.shared.reachable.read().expect("no holder of this lock panics").contains(&node_id)
+    }
+
+    /// What `data/` and `log/` tell of themselves, each with its name. May wait for a lock of the engine's.
+    #[must_use]
+    pub fn figures(&self) -> Vec<(&'static str, Figure)> {
+        let engines = [("data", &self.shared.data), ("log", &self.shared.log)];
+        engines.into_iter().flat_map(|(db, engine)| engine.figures().into_iter().map(move |figure| (db, figure))).collect()
     }
 
     /// The engine of the data, to be flushed when the process ends.

@@ -273,7 +273,7 @@ pub fn start(
     let (log_sender, log_tasks) = sync_channel(TASKS_MAX);
     let (apply_sender, apply_tasks) = sync_channel(TASKS_MAX);
     let writer = LogThread {
-        writer: LogWriter::new(log, high_water),
+        writer: LogWriter::new(Arc::clone(&log), high_water),
         tasks: log_tasks,
         network: Arc::clone(&network),
         completions: Arc::clone(&completions),
@@ -283,6 +283,7 @@ pub fn start(
     let replies = Replies::start();
     let shared = Arc::new(Shared {
         data: Arc::clone(&data),
+        log,
         status: RwLock::new(Arc::new(status)),
         serve_from,
         alone: Alone::default(),

@@ -31,9 +31,10 @@ const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
     responses((status = 200, description = "The OpenMetrics text format", content_type = "application/openmetrics-text", body = String)))]
 pub(super) async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
     let services = &admin.services;
-    let data = Arc::clone(services.node().data());
+    let node = services.node().clone();
     // A question to RocksDB may wait for a lock of its own.
-    let figures = tokio::task::spawn_blocking(move || data.figures()).await.unwrap_or_default();
+    let mut figures = tokio::task::spawn_blocking(move || node.figures()).await.unwrap_or_default();
+    figures.sort_by_key(|(_, figure)| figure.name);
     let metrics = services.metrics();
     let moment = Moment {
         values: METRICS.iter().map(|spec| metrics.get(spec.metric)).collect(),
@@ -67,7 +68,8 @@ struct Moment {
     status: Arc<NodeStatus>,
     databases: Vec<(u64, u64)>,
     disk_is_full: bool,
-    figures: Vec<Figure>,
+    /// With the database; those of one name stand together.
+    figures: Vec<(&'static str, Figure)>,
     process: ProcessFacts,
     history: History,
     started_seconds: f64,
@@ -248,11 +250,14 @@ impl Moment {
 
     /// What the engine tells; names come one after the other.
     fn encode_figures(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        for figures in self.figures.chunk_by(|one, other| one.name == other.name) {
-            let labels = |figure: &Figure| [("db", "data".to_owned())].into_iter().chain(figure.labels.iter().cloned()).collect();
-            let rows = figures.iter().map(|figure| (labels(figure), figure.value));
-            let family = Family { name: figures[0].name, text: figures[0].text, rows: rows.collect() };
-            family.encode(encoder, if figures[0].rises { MetricKind::Counter } else { MetricKind::Gauge })?;
+        for figures in self.figures.chunk_by(|(_, one), (_, other)| one.name == other.name) {
+            let rows = figures.iter().map(|(db, figure)| {
+                let labels = [("db", (*db).to_owned())].into_iter().chain(figure.labels.iter().cloned());
+                (labels.collect(), figure.value)
+            });
+            let (_, first) = &figures[0];
+            let family = Family { name: first.name, text: first.text, rows: rows.collect() };
+            family.encode(encoder, if first.rises { MetricKind::Counter } else { MetricKind::Gauge })?;
         }
         Ok(())
     }
