@@ -1,5 +1,5 @@
 //! What a command pays for the metrics: all that is counted on its way, by one thread and by as many as serve the network.
-//! `cargo bench -p redraft --bench metrics`; the processor time of a whole command stands in docs/benchmarks.md.
+//! `cargo bench --locked --workspace --bench metrics`; the processor time of a whole command stands in docs/benchmarks.md.
 #![expect(clippy::print_stdout, reason = "a program that reports")]
 
 use std::hint::black_box;
