@@ -462,7 +462,7 @@ mod tests {
         };
         let metrics = Metrics::new();
         metrics.error_reply("ERR x");
-        metrics.executed(crate::command::table::lookup(b"get").expect("GET is in the table"), 2, Duration::from_micros(5));
+        metrics.executed(crate::command::table::lookup(b"get").expect("GET is in the table"), 2, Duration::from_micros(5), None);
         render(&sections(&words(line)), &server, &moment, &metrics, &status)
     }
 

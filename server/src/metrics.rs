@@ -374,18 +374,15 @@ impl Metrics {
         self.values[metric as usize].load(Ordering::Relaxed)
     }
 
-    /// Counts executions of one command that took `elapsed` together.
-    pub fn executed(&self, spec: &'static CommandSpec, calls: u64, elapsed: Duration) {
-        if let Some(command) = self.command(spec) {
-            command.calls.fetch_add(calls, Ordering::Relaxed);
-            command.usec.fetch_add(u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
-        }
-    }
-
-    /// Adds the time that executions of one command took until their replies, the run that they were in included.
-    pub fn command_took(&self, spec: &'static CommandSpec, calls: u64, elapsed: Duration) {
-        if let Some(command) = self.command(spec) {
-            command.times.add(u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX), calls);
+    /// Counts executions of one command: their share of the time that was spent, and how long each waited for its reply, the run that it was
+    /// in included; `None` if it was refused before that.
+    pub fn executed(&self, spec: &'static CommandSpec, calls: u64, share: Duration, took: Option<Duration>) {
+        let Some(command) = self.command(spec) else { return };
+        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        command.calls.fetch_add(calls, Ordering::Relaxed);
+        command.usec.fetch_add(micros(share), Ordering::Relaxed);
+        if let Some(took) = took {
+            command.times.add(micros(took), calls);
         }
     }
 
@@ -498,8 +495,7 @@ mod tests {
     fn commands_are_counted_apart() {
         let metrics = Metrics::new();
         let get = table::lookup(b"get").expect("GET is in the table");
-        metrics.executed(get, 3, Duration::from_micros(30));
-        metrics.command_took(get, 3, Duration::from_millis(2));
+        metrics.executed(get, 3, Duration::from_micros(30), Some(Duration::from_millis(2)));
         metrics.failed(get);
         metrics.rejected(get);
         let times = Histogram::new(Unit::CoarseMicroseconds);

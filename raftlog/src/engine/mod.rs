@@ -44,14 +44,18 @@ impl KeyRange {
     /// Panics if `prefix` is empty or consists of 0xff only: such a range has no upper bound.
     #[must_use]
     pub fn prefix(prefix: &[u8]) -> Self {
-        let mut to = prefix.to_vec();
-        while to.last() == Some(&0xff) {
-            to.pop();
-        }
-        let last = to.last_mut().expect("a prefix has a byte below 0xff");
-        *last += 1;
+        let to = after_prefix(prefix).expect("a prefix has a byte below 0xff");
         Self { from: prefix.to_vec(), to }
     }
+}
+
+/// The first key after all that start with `prefix`; none if it is empty or consists of 0xff only.
+#[must_use]
+pub fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
+    let mut after = prefix.to_vec();
+    while after.pop_if(|last| *last == u8::MAX).is_some() {}
+    *after.last_mut()? += 1;
+    Some(after)
 }
 
 /// The order of an iteration.

@@ -467,6 +467,17 @@ mod tests {
 
     const STATE: Cf = Cf(0);
 
+    /// A small database without a WAL, with these queues behind `STATE`.
+    fn options(queues: &[&'static str]) -> RocksOptions {
+        RocksOptions {
+            column_families: [&["state"], queues].concat(),
+            queues: queues.to_vec(),
+            memtable_bytes: 8 << 20,
+            block_cache_bytes: 1 << 20,
+            durability: Durability::Flush,
+        }
+    }
+
     fn write_round(engine: &RocksEngine, round: u8) -> EngineResult<()> {
         let mut batch = WriteBatch::default();
         for key in 0..200u8 {
@@ -479,14 +490,7 @@ mod tests {
     #[test]
     fn damage_that_a_compaction_meets_is_told() {
         let dir = TempDir::new().expect("temporary directory");
-        let (memtable_bytes, block_cache_bytes) = (8 << 20, 1 << 20);
-        let options = RocksOptions {
-            column_families: vec!["state"],
-            queues: Vec::new(),
-            memtable_bytes,
-            block_cache_bytes,
-            durability: Durability::Flush,
-        };
+        let options = options(&[]);
         let engine = RocksEngine::open(dir.path(), &options).expect("open");
         write_round(&engine, 1).expect("write");
         drop(engine);
@@ -515,10 +519,7 @@ mod tests {
     #[test]
     fn what_rocksdb_does_is_counted() {
         let dir = TempDir::new().expect("temporary directory");
-        let (memtable_bytes, block_cache_bytes) = (8 << 20, 1 << 20);
-        let (column_families, queues) = (vec!["state"], Vec::new());
-        let options = RocksOptions { column_families, queues, memtable_bytes, block_cache_bytes, durability: Durability::Flush };
-        let engine = RocksEngine::open(dir.path(), &options).expect("open");
+        let engine = RocksEngine::open(dir.path(), &options(&[])).expect("open");
         let value = |name: &str| {
             let figures = engine.figures();
             figures.iter().find(|figure| figure.name == name).unwrap_or_else(|| panic!("no {name}")).value
@@ -541,12 +542,7 @@ mod tests {
     #[test]
     fn files_from_another_node_have_filters() {
         let dir = TempDir::new().expect("temporary directory");
-        let open = |name: &str| {
-            let (memtable_bytes, block_cache_bytes) = (8 << 20, 1 << 20);
-            let (column_families, queues) = (vec!["state"], Vec::new());
-            let options = RocksOptions { column_families, queues, memtable_bytes, block_cache_bytes, durability: Durability::Flush };
-            RocksEngine::open(&dir.path().join(name), &options).expect("open")
-        };
+        let open = |name: &str| RocksEngine::open(&dir.path().join(name), &options(&[])).expect("open");
         let (from, to) = (open("from"), open("to"));
         write_round(&from, 1).expect("write");
         let all = KeyRange { from: vec![0], to: vec![0xff] };
@@ -561,10 +557,7 @@ mod tests {
     fn files_of_a_queue_go_without_having_been_merged() {
         const ROUNDS: u8 = 8;
         let dir = TempDir::new().expect("temporary directory");
-        let (memtable_bytes, block_cache_bytes) = (8 << 20, 1 << 20);
-        let (column_families, queues) = (vec!["state", "queue"], vec!["queue"]);
-        let options = RocksOptions { column_families, queues, memtable_bytes, block_cache_bytes, durability: Durability::Flush };
-        let engine = RocksEngine::open(dir.path(), &options).expect("open");
+        let engine = RocksEngine::open(dir.path(), &options(&["queue"])).expect("open");
         let queue = Cf(1);
         for round in 0..ROUNDS {
             let mut batch = WriteBatch::default();

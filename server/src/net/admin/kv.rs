@@ -10,6 +10,7 @@ use axum::extract::{OriginalUri, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use percent_encoding::percent_decode_str;
+use raftlog::engine::after_prefix;
 use resp::Reply;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -499,7 +500,7 @@ fn bounds(start: Option<Vec<u8>>, end: Option<Vec<u8>>, prefix: Option<Vec<u8>>)
     let bound = |mark: &[u8], key: &[u8]| Bytes::from([mark, key].concat());
     let (mut lower, mut upper) = (start, end);
     if let Some(prefix) = prefix.filter(|prefix| !prefix.is_empty()) {
-        let after = after_prefix(prefix.clone());
+        let after = after_prefix(&prefix);
         lower = Some(lower.map_or(prefix.clone(), |lower| lower.max(prefix)));
         upper = upper.into_iter().chain(after).min();
     }
@@ -509,13 +510,6 @@ fn bounds(start: Option<Vec<u8>>, end: Option<Vec<u8>>, prefix: Option<Vec<u8>>)
     let lower = lower.map_or(Bytes::from_static(b"-"), |key| bound(b"[", &key));
     let upper = upper.map_or(Bytes::from_static(b"+"), |key| bound(b"(", &key));
     Some((lower, upper))
-}
-
-/// The first key after all that begin with a prefix; none if there is no such key.
-fn after_prefix(mut prefix: Vec<u8>) -> Option<Vec<u8>> {
-    while prefix.pop_if(|last| *last == u8::MAX).is_some() {}
-    *prefix.last_mut()? += 1;
-    Some(prefix)
 }
 
 /// What ENTRY says.

@@ -78,7 +78,7 @@ impl Services {
             Handler::Container => unreachable!("resolve yields the row of a subcommand"),
         };
         checked.map_err(|error| {
-            metrics.executed(spec, 1, Duration::ZERO);
+            metrics.executed(spec, 1, Duration::ZERO, None);
             metrics.failed(spec);
             metrics.add(Metric::TotalCommandsProcessed, 1);
             error.into()
@@ -116,8 +116,7 @@ impl Services {
             | NodeCommand::ReadWrite => CommandError::NeedsConnection(spec.name.to_uppercase()).into(),
         };
         let took = began.elapsed();
-        self.metrics.executed(spec, 1, took);
-        self.metrics.command_took(spec, 1, took);
+        self.metrics.executed(spec, 1, took, Some(took));
         self.metrics.add(Metric::TotalCommandsProcessed, 1);
         if matches!(reply, Reply::Error(_)) {
             self.metrics.failed(spec);

@@ -231,8 +231,7 @@ impl Connection {
         let began = Instant::now();
         let reply = self.carry_out(command).await?;
         let (metrics, took) = (&self.services.metrics, began.elapsed());
-        metrics.executed(spec, 1, took);
-        metrics.command_took(spec, 1, took);
+        metrics.executed(spec, 1, took, Some(took));
         metrics.add(Metric::TotalCommandsProcessed, 1);
         if let Some(reply) = reply {
             if matches!(reply, Reply::Error(_)) {

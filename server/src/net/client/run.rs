@@ -172,8 +172,8 @@ impl Pending {
         };
         let share = elapsed / u32::try_from(asked.max(1)).unwrap_or(u32::MAX);
         for (spec, count) in &self.groups {
-            metrics.executed(spec, *count as u64, share.saturating_mul(u32::try_from(*count).unwrap_or(u32::MAX)));
-            metrics.command_took(spec, *count as u64, elapsed);
+            let share = share.saturating_mul(u32::try_from(*count).unwrap_or(u32::MAX));
+            metrics.executed(spec, *count as u64, share, Some(elapsed));
         }
         metrics.add(Metric::TotalCommandsProcessed, asked as u64);
         let writes = self.groups.iter().any(|(spec, _)| spec.is_write());

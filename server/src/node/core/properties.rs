@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
-use raft::eraftpb::EntryType;
+use raft::eraftpb::{ConfState, Entry, EntryType};
 use raftlog::engine::{Cf, Direction, Durability, Engine, KeyRange, LayeredEngine, MemoryEngine, RocksEngine, RocksOptions, ViewKind};
 use raftlog::log::INITIAL_POSITION;
 use rand::rngs::SmallRng;

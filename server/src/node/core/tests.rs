@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use raft::eraftpb::{ConfState, Entry, Snapshot};
 use raftlog::engine::{Cf, Direction, Engine, MemoryEngine, ViewKind, WriteBatch};
 use raftlog::group::GroupConfig;
-use raftlog::log::{LOG_COLUMN_FAMILIES, LogStore, encode_bootstrap, encode_truncation};
+use raftlog::log::{LOG_COLUMN_FAMILIES, LogPosition, LogStore, Persist, encode_bootstrap, encode_truncation};
+use raftlog::message::VerifyResult;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use resp::Reply;
