@@ -224,9 +224,9 @@ def test_requests_share_a_bounded_memory(tmp_path):
     node.start()
     admin = node.port + 1000
     try:
-        # Three times their size is held: 504 of 512 MiB.
-        unfinished = [unfinished_put(admin, 120 << 20), unfinished_put(admin, 48 << 20)]
-        value = bytes(3 << 20)
+        # Three times what has arrived is held, and at most three times what was announced: 504 to 510 of 512 MiB.
+        unfinished = [unfinished_put(admin, 120 << 20), unfinished_put(admin, 50 << 20)]
+        value = bytes(4 << 20)
 
         def write() -> Answer:
             return ask(admin, "PUT", "/kv/large", value, Content_Type="application/octet-stream")
