@@ -344,6 +344,7 @@ impl Group {
     /// Takes everything that has to be done since the last call.
     pub fn effects(&mut self) -> Effects {
         let mut effects = Effects::default();
+        self.read_for_followers();
         while !self.installing && self.raw.has_ready() {
             // A snapshot is taken over alone: nothing may be on its way to the log or the data.
             if self.raw.snap().is_some() && !self.is_quiet() {
@@ -357,6 +358,30 @@ impl Group {
         effects.snapshot_wanted = self.raw.store().take_wanted_snapshot();
         drop_overtaken(&mut effects.messages);
         effects
+    }
+
+    /// Goes on for followers that need what is not in memory any more, by one message each: everybody waits for what a turn reads.
+    fn read_for_followers(&mut self) {
+        let was_put_off = self.raw.store().take_put_off();
+        if was_put_off && self.is_leader() {
+            let first_cached = self.raw.store().cached_from();
+            let lags = |progress: &Progress| progress.next_idx < first_cached && !progress.is_paused();
+            let behind: Vec<u64> = self.raw.raft.prs().iter().filter(|(_, progress)| lags(progress)).map(|(peer, _)| *peer).collect();
+            for peer in behind {
+                self.raw.store().allow_read();
+                self.raw.raft.send_append(peer);
+                if self.replication(peer).is_some_and(lags) {
+                    self.raw.store().put_off();
+                }
+            }
+        }
+        self.raw.store().allow_read();
+    }
+
+    /// Whether there is more to do for followers, in another turn at once.
+    #[must_use]
+    pub fn wants_turn(&self) -> bool {
+        self.raw.store().has_put_off()
     }
 
     /// Whether nothing is given out until some of the committed entries are applied.

@@ -406,3 +406,62 @@ fn a_change_takes_effect_when_it_is_durable_that_it_is_committed() {
     group.campaign();
     assert!(!group.is_leader() && group.configuration().voters.len() == 2);
 }
+
+#[test]
+fn a_turn_reads_one_message_from_the_disk_for_a_follower_that_is_far_behind() {
+    let configuration = ConfState { voters: vec![1], learners: vec![2], ..ConfState::default() };
+    let engine = founded();
+    let mut member = Member::with(Arc::clone(&engine), open_as(&engine, 1, INITIAL_POSITION, configuration, 0));
+    let turn = |member: &mut Member| -> Vec<Message> {
+        let effects = member.group.effects();
+        member.persists.extend(effects.persists);
+        member.committed.extend(effects.committed);
+        let mut messages = effects.messages;
+        while !member.persists.is_empty() {
+            messages.extend(member.persist_one());
+        }
+        while !member.committed.is_empty() {
+            member.apply_one();
+        }
+        messages
+    };
+    member.group.campaign();
+    let mut sent = turn(&mut member);
+    // More than the cache holds, each entry larger than a message is meant to be.
+    for _ in 0..80 {
+        member.group.propose(vec![vec![7; 1 << 20].into()]).expect("little is uncommitted");
+        sent.extend(turn(&mut member));
+        sent.extend(turn(&mut member));
+    }
+    let (first_cached, last) = (member.group.log().cached_from(), member.group.log().last());
+    assert!(first_cached > INITIAL_POSITION.index + 20, "{first_cached}");
+
+    // The learner answers the first append that it got, with which it was probed.
+    let probe = sent.iter().find(|message| message.get_msg_type() == MessageType::MsgAppend).expect("the learner is probed");
+    let answer = |member: &mut Member, index| {
+        let mut answer = Message { from: 2, to: 1, term: member.group.term(), index, ..Message::default() };
+        answer.set_msg_type(MessageType::MsgAppendResponse);
+        member.group.step(answer);
+    };
+    answer(&mut member, probe.index);
+    let mut next = probe.index + 1;
+    let mut turns = 0;
+    let entries = |messages: Vec<Message>| -> Vec<u64> {
+        let appends = messages.into_iter().filter(|message| message.get_msg_type() == MessageType::MsgAppend);
+        appends.flat_map(|message| message.entries.into_iter().map(|entry| entry.index)).collect()
+    };
+    loop {
+        let sent = entries(turn(&mut member));
+        assert!(sent.iter().copied().eq(next..next + sent.len() as u64), "{sent:?} after {next}");
+        assert!(sent.len() <= 2, "{sent:?} in a turn: one for the event, one that was put off");
+        next += sent.len() as u64;
+        turns += 1;
+        if !member.group.wants_turn() {
+            break;
+        }
+    }
+    assert_eq!((next, turns > 20), (first_cached, true), "all that is read from the disk is on its way, in {turns} turns");
+    // The rest follows as soon as the learner answers.
+    answer(&mut member, next - 1);
+    assert!(entries(turn(&mut member)).into_iter().eq(next..=last));
+}

@@ -1,6 +1,8 @@
 //! What raft reads through `Storage`: the log of one group.
 //! Terms and sizes of all entries and the newest entries are in memory; older entries are read from the engine. New entries are visible to
 //! raft at once, before the log writer has stored them, as `RawNode::advance_append_async` asks for.
+//! For a follower raft would read as many messages as may be on their way, and everybody would wait for that: so one message is read from
+//! the engine when the group allows it, and any further one is put off.
 //! Invariant: `meta` has one record for each index from `truncated.index + 1` to the last; `cache` has the newest of these entries, among
 //! them all that are not yet both stored and applied.
 
@@ -56,6 +58,10 @@ pub struct LogStore {
     offered_snapshots: BTreeMap<u64, Snapshot>,
     /// The peer that raft wants a snapshot for, until the group picks the wish up.
     wanted_snapshot: Cell<Option<u64>>,
+    /// Whether the entries of a message for a follower may be read from the engine.
+    may_read: Cell<bool>,
+    /// Whether some wait for that.
+    has_put_off: Cell<bool>,
     /// The first failure of a read.
     failure: OnceCell<EngineError>,
 }
@@ -89,6 +95,8 @@ impl LogStore {
             settled: applied.index,
             offered_snapshots: BTreeMap::new(),
             wanted_snapshot: Cell::new(None),
+            may_read: Cell::new(false),
+            has_put_off: Cell::new(false),
             failure: OnceCell::new(),
         };
         store.load_entries()?;
@@ -324,6 +332,31 @@ impl LogStore {
         self.wanted_snapshot.take()
     }
 
+    /// Allows the entries of one message for a follower to be read from the engine.
+    pub(crate) fn allow_read(&self) {
+        self.may_read.set(true);
+    }
+
+    /// Entries for a follower wait until the group allows another read.
+    pub(crate) fn put_off(&self) {
+        self.has_put_off.set(true);
+    }
+
+    /// Whether entries for a follower wait.
+    pub(crate) fn has_put_off(&self) -> bool {
+        self.has_put_off.get()
+    }
+
+    /// The same; from now on none do.
+    pub(crate) fn take_put_off(&self) -> bool {
+        self.has_put_off.take()
+    }
+
+    /// The first index from which on all entries are in memory.
+    pub(crate) fn cached_from(&self) -> u64 {
+        self.last() + 1 - self.cache.len() as u64
+    }
+
     /// Offers a generated snapshot for a peer, or takes the last offer back.
     pub(crate) fn offer_snapshot(&mut self, peer: u64, offer: Option<Snapshot>) {
         match offer {
@@ -345,16 +378,15 @@ impl LogStore {
             self.cache_bytes -= entry_bytes(&entry);
         }
     }
-
-    fn read_entry(&self, index: u64) -> Result<Entry, EngineError> {
-        let stored = self.engine.view(ViewKind::Latest).get(ENTRIES_CF, &record::entry_key(self.group, index))?;
-        let stored = stored.ok_or_else(|| EngineError::Corruption(format!("entry {index} of the Raft log is gone")))?;
-        decode_entry(index, stored)
-    }
 }
 
 fn entries_after(group: GroupId, index: u64) -> KeyRange {
-    KeyRange { from: record::entry_key(group, index + 1), to: record::entry_key(group, u64::MAX) }
+    entries_between(group, index + 1, u64::MAX)
+}
+
+/// `high` is not in it.
+fn entries_between(group: GroupId, low: u64, high: u64) -> KeyRange {
+    KeyRange { from: record::entry_key(group, low), to: record::entry_key(group, high) }
 }
 
 fn entry_bytes(entry: &Entry) -> usize {
@@ -366,23 +398,34 @@ impl Storage for LogStore {
         Ok(RaftState { hard_state: self.hard_state.clone(), conf_state: self.conf_state.clone() })
     }
 
-    fn entries(&self, low: u64, high: u64, max_size: impl Into<Option<u64>>, _context: GetEntriesContext) -> raft::Result<Vec<Entry>> {
+    fn entries(&self, low: u64, high: u64, max_size: impl Into<Option<u64>>, context: GetEntriesContext) -> raft::Result<Vec<Entry>> {
         if low < self.first() {
             return Err(StorageError::Compacted.into());
         }
         assert!(high <= self.last() + 1, "raft asks for entries that exist");
+        let cached_from = self.cached_from();
+        let is_cached = low >= cached_from;
+        if !is_cached && context.can_async() && !self.may_read.take() {
+            self.put_off();
+            return Err(StorageError::LogTemporarilyUnavailable.into());
+        }
         let bytes_max = usize::try_from(max_size.into().unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
-        let cached_from = self.last() + 1 - self.cache.len() as u64;
+        let view = (!is_cached).then(|| self.engine.view(ViewKind::Latest));
+        let stored =
+            view.iter().flat_map(|view| view.items(ENTRIES_CF, &entries_between(self.group, low, cached_from), Direction::Forward));
+        let stored = stored.map(|item| item.and_then(|(key, value)| decode_entry(entry_index(&key)?, value)));
+        let skipped = usize::try_from(low.saturating_sub(cached_from)).expect("a position in memory");
+        let mut present = stored.chain(self.cache.range(skipped..).cloned().map(Ok));
         let mut entries = Vec::new();
         let mut bytes = 0usize;
         for index in low..high {
-            let entry = match index.checked_sub(cached_from) {
-                Some(at) => self.cache[usize::try_from(at).expect("a position in memory")].clone(),
-                None => self.read_entry(index).map_err(|error| {
-                    self.failure.get_or_init(|| error);
-                    raft::Error::Store(StorageError::LogTemporarilyUnavailable)
-                })?,
-            };
+            let gone = || EngineError::Corruption(format!("entry {index} of the Raft log is gone"));
+            let entry =
+                present.next().unwrap_or_else(|| Err(gone())).and_then(|entry| if entry.index == index { Ok(entry) } else { Err(gone()) });
+            let entry = entry.map_err(|error| {
+                self.failure.get_or_init(|| error);
+                raft::Error::Store(StorageError::LogTemporarilyUnavailable)
+            })?;
             bytes = bytes.saturating_add(entry_bytes(&entry));
             if !entries.is_empty() && bytes > bytes_max {
                 break;
@@ -533,6 +576,38 @@ mod tests {
         let refused = store.entries(1, 3, None, GetEntriesContext::empty(false));
         assert!(matches!(refused, Err(raft::Error::Store(StorageError::LogTemporarilyUnavailable))), "{refused:?}");
         assert!(matches!(store.failure(), Some(EngineError::Corruption(_))));
+    }
+
+    #[test]
+    fn entries_are_read_from_disk_and_memory_alike() {
+        let engine = Arc::new(MemoryEngine::new(LOG_COLUMN_FAMILIES.len()));
+        let mut store = open(&engine, LogPosition::default(), None).expect("blank log");
+        let large = |index| Entry { index, term: 1, data: vec![7; 1 << 20].into(), ..Entry::default() };
+        persist(&engine, &mut store, (1..=4 + (CACHE_BYTES >> 20) as u64).map(large).collect(), 9);
+        store.settle(9);
+        let (first, last) = (store.cached_from(), store.last());
+        assert!((3..9).contains(&first), "{first}");
+        for (low, high) in
+            [(1, first), (1, first + 2), (first - 1, first), (first, first), (first, last + 1), (first + 1, last), (2, last + 1)]
+        {
+            let entries = store.entries(low, high, None, GetEntriesContext::empty(false)).expect("they are there");
+            assert!(entries.iter().map(|entry| entry.index).eq(low..high), "{low} to {high}");
+        }
+    }
+
+    #[test]
+    fn what_followers_need_from_the_disk_waits_for_leave() {
+        let engine = Arc::new(MemoryEngine::new(LOG_COLUMN_FAMILIES.len()));
+        let mut store = open(&engine, LogPosition::default(), None).expect("blank log");
+        let large = |index| Entry { index, term: 1, data: vec![7; 1 << 20].into(), ..Entry::default() };
+        persist(&engine, &mut store, (1..=4 + (CACHE_BYTES >> 20) as u64).map(large).collect(), 9);
+        store.settle(9);
+        let read = |low| store.entries(low, low + 1, None, GetEntriesContext::empty(true)).is_ok();
+        assert_eq!((read(1), store.take_put_off(), store.take_put_off()), (false, true, false));
+        assert_eq!((read(store.last()), store.take_put_off()), (true, false), "that is in memory");
+        store.allow_read();
+        assert_eq!((read(1), read(2), store.take_put_off()), (true, false, true), "one, and no more");
+        assert!(store.failure().is_none(), "waiting is no failure");
     }
 
     #[test]

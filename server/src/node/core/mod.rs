@@ -680,6 +680,9 @@ impl Core {
     /// After how long the core wants a turn even if nothing happens, in ms; `None` for the next tick.
     #[must_use]
     pub fn patience_ms(&self) -> Option<u64> {
+        if self.group.wants_turn() {
+            return Some(0);
+        }
         let gathers_until_ms = (!self.inbox.is_empty() && self.gathers()).then(|| self.gathers_until_ms());
         let until_ms = gathers_until_ms.into_iter().chain(self.reads.spares_wait_until_ms()).min()?;
         Some(until_ms.saturating_sub(self.now.mono_ms))
