@@ -733,7 +733,7 @@ impl Shell {
             step_back();
             // No installation may pull the data away under the view.
             let _whole = shared.whole.read().expect("no holder of this lock panics");
-            let result = generate_snapshot(data.as_ref(), &dir, &snapshot::Node::new(&shared));
+            let result = generate_snapshot(data.as_ref(), &dir, &snapshot::Node::new(Arc::clone(&shared)));
             if result.is_err() && dir.exists() {
                 remove_dir(&dir);
             }
@@ -752,7 +752,7 @@ impl Shell {
             events.send_blocking(Event::SnapshotSent(id, sent));
         };
         let (wanted, until) = oneshot::channel();
-        let count = Arc::<SnapshotCount>::default();
+        let count = Arc::new(SnapshotCount::new(Box::new(snapshot::Node::new(Arc::clone(&self.shared)))));
         self.sending.insert(id, Sending { to, count: Arc::clone(&count), _wanted: wanted });
         self.network.send_snapshot(to, bytes.into(), files, count, until, Box::new(done));
     }

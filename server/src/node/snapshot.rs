@@ -1,8 +1,10 @@
 //! Snapshots for other members: all data of one moment, as files.
-//! A node that has other work writes them slowly: what waits for a sync of the log waits for the disk, and that goes on with what it was given.
+//! A node that has other work writes and sends them slowly: what waits for a sync of the log waits for the disk, and that goes on with what it
+//! was given.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -15,7 +17,7 @@ use super::handle::Shared;
 use super::storage::SnapshotFiles;
 use crate::keyspace::group_range;
 
-/// Bytes of keys and values after which is asked how the node is.
+/// Bytes after which is asked how the node is.
 const PIECE_BYTES: usize = 1 << 20;
 /// How long a piece takes at least while the node has other work: 64 MiB/s.
 const PIECE_TIME_MIN: Duration = Duration::from_micros(15_625);
@@ -34,19 +36,19 @@ pub trait Surroundings {
 }
 
 /// The node that makes the snapshot.
-pub(super) struct Node<'a> {
-    shared: &'a Shared,
+pub(super) struct Node {
+    shared: Arc<Shared>,
     /// The index that was applied when it was last asked for, and when that last had changed.
     applied: Cell<(u64, Option<Instant>)>,
 }
 
-impl<'a> Node<'a> {
-    pub(super) fn new(shared: &'a Shared) -> Self {
+impl Node {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self { shared, applied: Cell::new((0, None)) }
     }
 }
 
-impl Surroundings for Node<'_> {
+impl Surroundings for Node {
     fn may_go_on(&self) -> EngineResult<()> {
         if self.shared.disk_is_full.load(Ordering::Relaxed) {
             return Err(EngineError::Io(format!("{NO_ROOM}: less than disk-reserve")));
@@ -67,28 +69,47 @@ impl Surroundings for Node<'_> {
     }
 }
 
+/// Takes its time for bytes while the node has other work.
+#[derive(Debug)]
+pub struct Pace {
+    /// Bytes of the present piece, and when it began.
+    piece_bytes: usize,
+    began: Instant,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { piece_bytes: 0, began: Instant::now() }
+    }
+}
+
+impl Pace {
+    /// So many bytes more. Blocks while `is_busy`, which is asked once for each piece.
+    pub fn advance(&mut self, bytes: usize, is_busy: impl FnOnce() -> bool) {
+        self.piece_bytes += bytes;
+        if self.piece_bytes >= PIECE_BYTES {
+            if is_busy() {
+                // A long value is several pieces.
+                let pieces = u32::try_from(self.piece_bytes / PIECE_BYTES).unwrap_or(u32::MAX);
+                std::thread::sleep((PIECE_TIME_MIN * pieces).saturating_sub(self.began.elapsed()));
+            }
+            *self = Self::default();
+        }
+    }
+}
+
 /// A view whose iterations take their time, and end when the snapshot may not grow.
 struct Considerate<'a> {
     view: &'a dyn View,
     surroundings: &'a dyn Surroundings,
-    /// Bytes of the present piece, and when it began.
-    piece: Cell<(usize, Instant)>,
+    pace: RefCell<Pace>,
 }
 
 impl Considerate<'_> {
     /// Before an item goes on.
     fn consider(&self, bytes: usize) -> EngineResult<()> {
         self.surroundings.may_go_on()?;
-        let (before, began) = self.piece.get();
-        self.piece.set((before + bytes, began));
-        if before + bytes >= PIECE_BYTES {
-            if self.surroundings.is_busy() {
-                // A long value is several pieces.
-                let pieces = u32::try_from((before + bytes) / PIECE_BYTES).unwrap_or(u32::MAX);
-                std::thread::sleep((PIECE_TIME_MIN * pieces).saturating_sub(began.elapsed()));
-            }
-            self.piece.set((0, Instant::now()));
-        }
+        self.pace.borrow_mut().advance(bytes, || self.surroundings.is_busy());
         Ok(())
     }
 }
@@ -119,7 +140,7 @@ pub fn generate_snapshot(data: &dyn Engine, dir: &Path, surroundings: &dyn Surro
     std::fs::create_dir_all(dir).map_err(io)?;
     let view = data.view(ViewKind::Bulk);
     let SnapshotContents { position, configuration } = read_snapshot_contents(view.as_ref())?;
-    let considerate = Considerate { view: view.as_ref(), surroundings, piece: Cell::new((0, Instant::now())) };
+    let considerate = Considerate { view: view.as_ref(), surroundings, pace: RefCell::default() };
     let files = data.export(&considerate, &group_range(GROUP), dir)?;
     let mut snapshot = Snapshot::default();
     let metadata = snapshot.mut_metadata();

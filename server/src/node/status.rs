@@ -1,10 +1,13 @@
 //! The node's state at one moment, as INFO, RAFT and the admin listener tell it: published by the core's thread, never changed.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use raft::ProgressState;
 
 use super::core::{Core, Member, Members};
+use super::snapshot::{Pace, Surroundings};
 use super::storage::Identity;
 use crate::info::role_name;
 
@@ -65,22 +68,36 @@ impl SnapshotSent {
     }
 }
 
-/// The same, while it grows: whoever sends counts, whoever tells of it reads.
-#[derive(Debug, Default)]
+/// The same, while it grows: whoever sends counts, and takes its time while the node has other work; whoever tells of it reads.
+#[derive(Default)]
 pub struct SnapshotCount {
     sent_bytes: AtomicU64,
     total_bytes: AtomicU64,
+    /// With what tells how the node is. A mutex because it is shared with those who read.
+    pace: Mutex<(Pace, Option<Box<dyn Surroundings + Send>>)>,
+}
+
+impl fmt::Debug for SnapshotCount {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.get().fmt(out)
+    }
 }
 
 impl SnapshotCount {
+    pub(super) fn new(surroundings: Box<dyn Surroundings + Send>) -> Self {
+        Self { pace: Mutex::new((Pace::default(), Some(surroundings))), ..Self::default() }
+    }
+
     /// There are so many bytes in all.
     pub fn begin(&self, total_bytes: u64) {
         self.total_bytes.store(total_bytes, Ordering::Relaxed);
     }
 
-    /// So many bytes more were sent.
-    pub fn add(&self, bytes: u64) {
-        self.sent_bytes.fetch_add(bytes, Ordering::Relaxed);
+    /// So many bytes more were sent. Blocks for a while when the node has other work.
+    pub fn add(&self, bytes: usize) {
+        self.sent_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        let (pace, surroundings) = &mut *self.pace.lock().unwrap_or_else(PoisonError::into_inner);
+        pace.advance(bytes, || surroundings.as_ref().is_some_and(|surroundings| surroundings.is_busy()));
     }
 
     /// As it is now.

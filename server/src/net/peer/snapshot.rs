@@ -33,8 +33,8 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(20);
 const STALL_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// Chunks between a blocking thread and the stream.
 const CHUNKS_IN_FLIGHT: usize = 4;
-/// Bytes written between two syncs, so that no sync takes as long as the stall timeout.
-const SYNC_BYTES: u64 = 32 << 20;
+/// Bytes written between two syncs: what else waits for the disk waits for each of them.
+const SYNC_BYTES: u64 = 8 << 20;
 /// Files of one snapshot.
 const FILES_MAX: usize = 100_000;
 
@@ -50,7 +50,7 @@ pub struct OutgoingSnapshot {
     pub index: u64,
     /// The `raft::eraftpb::Message` with its metadata.
     pub message: Bytes,
-    /// Column family and path of every file; they must not change while they are sent.
+    /// Column family and path of every file; they must not change, and are deleted one by one when they are sent.
     pub files: Vec<(u8, PathBuf)>,
     /// Counts what is sent of them.
     pub count: Arc<SnapshotCount>,
@@ -210,8 +210,10 @@ fn read_files(snapshot: &OutgoingSnapshot, chunk_bytes: usize, parts: &mpsc::Sen
                 return Ok(());
             }
             offset += length as u64;
-            snapshot.count.add(length as u64);
+            snapshot.count.add(length);
         }
+        // Room for others; and a disk that is told of all of it at once has no time for them.
+        fs::remove_file(path)?;
     }
     Ok(())
 }

@@ -553,6 +553,10 @@ async fn a_snapshot_arrives_whole_and_twice() {
     let mut dirs = Vec::new();
     for _ in 0..2 {
         let sent = outgoing(a.directory.path());
+        let contents = |files: &[(u8, std::path::PathBuf)]| -> Vec<(u8, Vec<u8>)> {
+            files.iter().map(|(cf, path)| (*cf, fs::read(path).expect("readable"))).collect()
+        };
+        let expected = contents(&sent.files);
         a.network.send_snapshot(2, sent.clone()).await.expect("sent");
         let received = b.wait_for(|event| match event {
             PeerEvent::SnapshotReceived { from: 1, snapshot } => Some(snapshot),
@@ -562,10 +566,8 @@ async fn a_snapshot_arrives_whole_and_twice() {
         assert_eq!((received.group, received.index, received.message), (1, 77, sent.message));
         let bytes = 300_000 + 1 + (1 << 16);
         assert_eq!(sent.count.get(), SnapshotSent { sent_bytes: bytes, total_bytes: bytes });
-        let contents = |files: &[(u8, std::path::PathBuf)]| -> Vec<(u8, Vec<u8>)> {
-            files.iter().map(|(cf, path)| (*cf, fs::read(path).expect("readable"))).collect()
-        };
-        assert_eq!(contents(&received.files), contents(&sent.files));
+        assert_eq!(contents(&received.files), expected);
+        assert!(sent.files.iter().all(|(_, path)| !path.exists()), "what was sent takes up no room");
         assert!(received.files.iter().all(|(_, path)| path.starts_with(&received.dir)));
         dirs.push(received.dir);
     }
