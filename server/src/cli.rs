@@ -286,8 +286,8 @@ fn recover_command() -> Command {
         .about("After a majority was lost for ever: make a survivor a cluster of its own. Says what may be lost, and asks first")
         .long_about(
             "After a majority of the voters was lost for ever: make a surviving node a cluster of its own, which empty nodes then join. The \
-             nodes must not run. Of several directories the one with the longest log of the highest term is taken. Before anything is changed, \
-             a report says what may be lost, and recovery has to be agreed to. It is refused while a majority is there: start those nodes.",
+             nodes must not run. Of several directories one is taken that has all that any of them knows to be committed, and of these the one \
+             with the longest log of the highest term. Before anything is changed, a report says what may be lost, and recovery has to be agreed to. It is refused while a majority is there: start those nodes.",
         )
         .after_help(
             "Examples:\n  \

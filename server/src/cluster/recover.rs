@@ -169,12 +169,9 @@ fn choose(accounts: &[(&Path, &Account)]) -> Result<PathBuf, String> {
         }
     }
     let members: Vec<_> = accounts.iter().filter(|(_, account)| account.is_member()).collect();
-    // A log that ends later won the elections that the others lost (Raft paper, section 5.4.1).
-    let Some((dir, best)) = members.iter().max_by_key(|(_, account)| (account.last.term, account.last.index, account.commit)) else {
-        return Err("no directory has the data of a member".to_owned());
-    };
+    let Some(knowing) = knowing(accounts) else { return Err("no directory has the data of a member".to_owned()) };
     for (at, (dir, account)) in members.iter().enumerate() {
-        if account.cluster_id != best.cluster_id {
+        if account.cluster_id != members[0].1.cluster_id {
             return Err(format!("{} is of another cluster, {}", dir.display(), account.cluster_id));
         }
         if let Some((same, _)) = members[..at].iter().find(|(_, other)| other.node_id == account.node_id) {
@@ -182,13 +179,28 @@ fn choose(accounts: &[(&Path, &Account)]) -> Result<PathBuf, String> {
         }
     }
     let present: Vec<u64> = members.iter().map(|(_, account)| account.node_id).collect();
-    if let Some((_, account)) = members.iter().find(|(_, account)| account.is_majority(&present)) {
-        let voters = list(&account.voters());
+    // Others may have been replaced since, and not know it.
+    if knowing.is_majority(&present) {
+        let voters = list(&knowing.voters());
         return Err(format!(
             "a majority of the voters ({voters}) is here: start these nodes, and nothing is lost; a node that was removed must not be among them"
         ));
     }
-    Ok(dir.to_path_buf())
+    // A log may end in a later term and lack what another one is known to have committed (Raft paper, figure 8). Of the others, one that ends
+    // later won the elections that these lost (section 5.4.1).
+    let has_all = |account: &Account| members.iter().all(|(_, other)| account.has(other.commit));
+    let eligible = members.iter().filter(|(_, account)| has_all(account));
+    let best = eligible.max_by_key(|(_, account)| (account.last.term, account.last.index, account.commit.index));
+    match best {
+        Some((dir, _)) => Ok(dir.to_path_buf()),
+        None => Err("the directories contradict each other about what was committed: they are not of one history".to_owned()),
+    }
+}
+
+/// The member that knows most of what was committed, and so of the configuration.
+fn knowing<'a>(accounts: &[(&Path, &'a Account)]) -> Option<&'a Account> {
+    let members = accounts.iter().map(|(_, account)| *account).filter(|account| account.is_member());
+    members.max_by_key(|account| account.commit.index)
 }
 
 fn ask() -> Result<(), ClusterError> {
@@ -292,7 +304,7 @@ impl Row {
             role: Some(role),
             term: Some(account.term),
             applied_index: Some(account.applied),
-            commit_index: Some(account.commit),
+            commit_index: Some(account.commit.index),
             last_term: Some(account.last.term),
             last_index: Some(account.last.index),
             last_time_ms: Some(account.log_time_ms),
@@ -320,8 +332,8 @@ impl Plan {
             last_term: account.last.term,
             last_index: account.last.index,
             last_time_ms: account.log_time_ms,
-            commit_index: account.commit,
-            uncommitted_entries: account.last.index - account.commit,
+            commit_index: account.commit.index,
+            uncommitted_entries: account.last.index - account.commit.index,
             missing_voters: voters.iter().copied().filter(|voter| !present.contains(voter)).collect(),
             voters,
             removed: account.others.clone(),
@@ -435,11 +447,16 @@ mod tests {
             configuration: ConfState { voters: voters.to_vec(), ..ConfState::default() },
             term: last.0,
             applied: 6,
-            commit: 6,
+            commit: LogPosition { term: 2, index: 6 },
             last: LogPosition { term: last.0, index: last.1 },
+            terms: vec![LogPosition { term: last.0, index: 7 }],
             log_time_ms: 0,
             begun: None,
         }
+    }
+
+    fn committed((term, index): (u64, u64), account: Account) -> Account {
+        Account { commit: LogPosition { term, index }, ..account }
     }
 
     fn chosen(accounts: &[Account]) -> Result<String, String> {
@@ -461,12 +478,30 @@ mod tests {
         let five = &[1, 2, 3, 4, 5];
         check(&[account(1, (3, 90), five), account(2, (4, 80), five)], Ok("/1"));
         check(&[account(1, (4, 90), five), account(2, (4, 80), five)], Ok("/0"));
-        let known = Account { commit: 80, ..account(2, (4, 80), five) };
-        check(&[account(1, (4, 80), five), known], Ok("/1"));
+        check(&[account(1, (4, 80), five), committed((4, 80), account(2, (4, 80), five))], Ok("/1"));
         // Who does not vote may have what is left.
         let mut learner = account(6, (4, 81), five);
         learner.configuration.learners = vec![6];
         check(&[account(1, (4, 80), five), learner], Ok("/1"));
+    }
+
+    #[test]
+    fn what_one_of_them_knows_to_be_committed_is_kept() {
+        let five = &[1, 2, 3, 4, 5];
+        let at = |term, index| LogPosition { term, index };
+        // Entry 7 of term 3 was committed in term 5, of which nobody here has an entry. Node 2 led in term 4, and never sent its own.
+        let committed_later = committed((3, 7), account(1, (3, 7), five));
+        check(&[committed_later.clone(), account(2, (4, 7), five)], Ok("/0"));
+        check(&[account(2, (4, 7), five), committed_later.clone()], Ok("/1"));
+        // One that ends later and has it, in its log or in its data.
+        let longer = Account { terms: vec![at(3, 7), at(6, 8)], ..account(2, (6, 9), five) };
+        check(&[committed_later.clone(), longer.clone()], Ok("/1"));
+        let applied = Account { applied: 7, commit: at(3, 7), terms: vec![at(6, 8)], ..account(2, (6, 9), five) };
+        check(&[committed_later.clone(), applied], Ok("/1"));
+        // Of the same index, but another entry; or too short.
+        check(&[committed((3, 8), account(1, (3, 8), five)), longer], Ok("/0"));
+        check(&[committed((3, 8), account(1, (3, 8), five)), account(2, (3, 7), five)], Ok("/0"));
+        check(&[committed_later, committed((4, 7), account(2, (4, 7), five))], Err("contradict each other"));
     }
 
     #[test]
@@ -476,13 +511,15 @@ mod tests {
         check(&[account(1, (3, 90), three)], Ok("/0"));
         check(&[account(1, (3, 90), &[1])], Err("a majority of the voters (1) is here"));
         check(&[account(1, (3, 90), &[1, 2])], Ok("/0"));
-        // One that knows of a later configuration is believed.
-        check(&[account(1, (3, 90), &[1, 7, 8]), account(2, (3, 80), &[1, 2])], Err("a majority of the voters (1, 2) is here"));
+        // One that knows of a later configuration is believed; others need not know that they were replaced.
+        let later = |voters: &[u64]| committed((3, 80), account(1, (3, 90), voters));
+        check(&[later(&[1, 4, 5]), account(2, (3, 80), three), account(3, (3, 80), three)], Ok("/0"));
+        check(&[later(&[1, 2]), account(2, (3, 80), &[1, 2, 3, 4, 5])], Err("a majority of the voters (1, 2) is here"));
         // Both sides of a change have to agree.
-        let mut joint = account(1, (3, 90), &[1, 4, 5]);
+        let mut joint = later(&[1, 4, 5]);
         joint.configuration.voters_outgoing = vec![1, 2, 3];
         check(&[joint.clone(), account(4, (3, 80), &[7, 8, 9, 4])], Ok("/0"));
-        check(&[joint, account(4, (3, 80), &[7, 8, 9, 4]), account(3, (3, 80), &[7, 8, 9, 3])], Err("(1, 2, 3, 4, 5) is here"));
+        check(&[joint, account(4, (3, 80), &[7, 8, 9, 4]), account(3, (3, 80), three)], Err("(1, 2, 3, 4, 5) is here"));
     }
 
     #[test]

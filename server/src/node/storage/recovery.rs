@@ -92,10 +92,12 @@ pub struct Account {
     pub term: u64,
     /// Index up to which its data are applied.
     pub applied: u64,
-    /// The highest index that it knows to be committed.
-    pub commit: u64,
+    /// The last entry that it knows to be committed.
+    pub commit: LogPosition,
     /// Its last entry.
     pub last: LogPosition,
+    /// The first entry of each term behind the applied index, rising.
+    pub terms: Vec<LogPosition>,
     /// Log time at the last entry, in ms since the Unix epoch; 0 if nothing has a time.
     pub log_time_ms: u64,
     /// The cluster that a recovery is making of it, if one was begun.
@@ -130,6 +132,14 @@ impl Account {
         let sides = [&self.configuration.voters, &self.configuration.voters_outgoing];
         let has_most = |side: &Vec<u64>| side.iter().filter(|voter| present.contains(voter)).count() > side.len() / 2;
         sides.into_iter().filter(|side| !side.is_empty()).all(has_most)
+    }
+
+    /// Whether its data or its log have an entry that was committed somewhere. What is applied is committed, and so the same everywhere.
+    #[must_use]
+    pub fn has(&self, committed: LogPosition) -> bool {
+        let first = self.terms.iter().rfind(|first| first.index <= committed.index);
+        let is_in_log = committed.index <= self.last.index && first.is_some_and(|first| first.term == committed.term);
+        committed.index <= self.applied || is_in_log
     }
 
     /// Whether the node is a voter or a learner.
@@ -240,15 +250,20 @@ fn look(storage: &Storage, begun: Option<&Recovery>) -> Result<Account, Recovery
     let machine = StateMachine::open(Arc::clone(&storage.data), identity.node_id, 0)?;
     let table = &machine.applied().members;
     let store = LogStore::open(Arc::clone(&storage.log), GROUP, contents.position, contents.configuration, storage.high_water_mark())?;
-    let (last, term, commit) = (store.last_position(), store.hard_state().term, store.hard_state().commit);
+    let HardState { term, commit, .. } = *store.hard_state();
+    let commit = LogPosition { index: commit, term: store.term_at(commit).expect("the log has what is committed and not truncated") };
+    let last = store.last_position();
     let applied = contents.position.index;
-    let mut changes = Vec::new();
+    let (mut changes, mut terms) = (Vec::new(), Vec::<LogPosition>::new());
     let mut log_time_ms = machine.applied().log_time_ms;
     for_entries(&store, applied, last.index, |entries| {
         for entry in &entries {
+            if terms.last().is_none_or(|first| first.term != entry.term) {
+                terms.push(LogPosition { index: entry.index, term: entry.term });
+            }
             match configuration_change(entry)? {
                 // Where a recovery was begun, some of them may be behind it, and what follows is settled.
-                Some(change) if entry.index <= commit && begun.is_none() => changes.push(change),
+                Some(change) if entry.index <= commit.index && begun.is_none() => changes.push(change),
                 Some(_) => {}
                 None if entry.data.is_empty() => {}
                 None => log_time_ms = log_time_ms.max(read_envelope(entry)?.now_ms),
@@ -266,6 +281,7 @@ fn look(storage: &Storage, begun: Option<&Recovery>) -> Result<Account, Recovery
         applied,
         commit,
         last,
+        terms,
         log_time_ms,
         begun: begun.map(|begun| begun.cluster_id.clone()),
     })

@@ -8,7 +8,7 @@ use protobuf::Message as _;
 use raft::eraftpb::{ConfChangeSingle, ConfChangeType, EntryType};
 use raftlog::engine::{Engine, EngineResult, ExportedFile, KeyRange, MemoryEngine, View};
 use raftlog::entry::{ENVELOPE_VERSION, EntryKind, Envelope, Run};
-use raftlog::log::LOG_COLUMN_FAMILIES;
+use raftlog::log::{INITIAL_POSITION, LOG_COLUMN_FAMILIES};
 
 use super::*;
 use crate::command::{Handler, codec, table};
@@ -138,7 +138,7 @@ impl Site {
     fn check_recovered(&self, last: LogPosition, value: &'static str) {
         let account = self.account();
         assert_eq!((account.cluster_id.as_str(), account.node_id, account.begun.as_deref()), (NEW, 1, None));
-        assert_eq!((account.applied, account.commit, account.last), (last.index, last.index, last));
+        assert_eq!((account.applied, account.commit, account.last), (last.index, last, last));
         assert_eq!(account.configuration, ConfState { voters: vec![1], ..ConfState::default() });
         assert!(account.is_voter() && account.others.is_empty() && account.term > last.term);
         assert_eq!(self.value(), Some(value.into()));
@@ -236,9 +236,29 @@ fn an_account_tells_what_a_start_would_come_to() {
         assert_eq!(found, (voters, outgoing, learners), "{committed} committed");
         assert_eq!((account.is_voter(), account.is_learner()), (committed < 8, false), "{committed} committed");
         assert_eq!((account.cluster_id.as_str(), account.node_id, account.others.as_slice()), (OLD, 1, &[2, 3][..]));
-        let commit = FIRST - 1 + committed;
+        let index = FIRST - 1 + committed;
+        let commit = LogPosition { index, term: if committed == 0 { INITIAL_POSITION.term } else { index } };
         assert_eq!((account.term, account.applied, account.commit, account.last), (LAST.term, FIRST - 1, commit, LAST));
         assert_eq!(account.log_time_ms, 1000 * LAST.index);
+    }
+}
+
+#[test]
+fn an_account_has_what_is_applied_and_the_entries_of_its_log() {
+    let entry = |index, term| Entry { index, term, ..Entry::default() };
+    let account = Site::with(vec![entry(FIRST, 6), entry(FIRST + 1, 6), entry(FIRST + 2, 9), entry(FIRST + 3, 9)], 1).account();
+    assert_eq!(account.terms, [LogPosition { index: FIRST, term: 6 }, LogPosition { index: FIRST + 2, term: 9 }]);
+    for (index, term, expected) in [
+        (FIRST - 1, 5, true),
+        (FIRST, 6, true),
+        (FIRST, 7, false),
+        (FIRST + 1, 6, true),
+        (FIRST + 2, 6, false),
+        (FIRST + 2, 9, true),
+        (FIRST + 3, 9, true),
+        (FIRST + 4, 9, false),
+    ] {
+        assert_eq!(account.has(LogPosition { index, term }), expected, "{index} of term {term}");
     }
 }
 
