@@ -230,8 +230,9 @@ impl Survivor {
         let mut batch = WriteBatch::default();
         persist.encode(GROUP, &mut batch);
         batch.put(LOG_CF, state_key(NODE, "node/identity"), identity.encode_to_vec());
-        // The first table of the former cluster must be told to nobody any more.
-        for name in ["node/form", "node/hints", MARKER] {
+        // The first table of the former cluster must be told to nobody any more. An id that it gave out in what is lost is given out again, and
+        // the process that had it then must not be taken for a later one of the new node.
+        for name in ["node/form", "node/hints", "node/peers", MARKER] {
             batch.delete(LOG_CF, state_key(NODE, name));
         }
         log.write_synced(&batch)?;

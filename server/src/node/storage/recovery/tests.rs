@@ -10,10 +10,12 @@ use raftlog::engine::{Engine, EngineResult, ExportedFile, KeyRange, MemoryEngine
 use raftlog::entry::{ENVELOPE_VERSION, EntryKind, Envelope, Run};
 use raftlog::log::{INITIAL_POSITION, LOG_COLUMN_FAMILIES};
 
+use super::super::persist_peers;
 use super::*;
 use crate::command::{Handler, codec, table};
 use crate::keyspace::{ReadContext, Reader};
 use crate::node::core::{Addresses, COLUMN_FAMILIES, Change, Ids, LEVEL, Members};
+use crate::node::{PeerProcess, PeerProcesses};
 
 const OLD: &str = "the cluster of three";
 const NEW: &str = "the cluster of one";
@@ -78,6 +80,9 @@ impl Site {
         let founders = [INCARNATION, 102, 103].map(|incarnation| (incarnation, Addresses::default()));
         let form = Members::initial(OLD.to_owned(), LEVEL, founders);
         storage.persist_form(&form).expect("memory does not fail");
+        // Node 4 was registered in what is lost.
+        let processes = [2, 4].map(|node_id| PeerProcess { node_id, boot: 9, nonce: 9 }).into();
+        persist_peers(site.log.as_ref(), &PeerProcesses { processes }).expect("memory does not fail");
         storage.found(form, 1).expect("memory does not fail");
         let term = entries.last().map_or(5, |entry| entry.term);
         let hard_state = HardState { term, vote: 2, commit: FIRST - 1 + committed, ..HardState::default() };
@@ -146,6 +151,7 @@ impl Site {
         let storage = self.start().expect("it can be started");
         assert_eq!(storage.identity(), &Identity { cluster_id: NEW.to_owned(), node_id: 1, incarnation: INCARNATION });
         assert!(storage.pending_form().expect("good data").is_none(), "the former cluster is spread no more");
+        assert_eq!(storage.peers().expect("good data"), PeerProcesses::default(), "ids may come again");
         let contents = read_snapshot_contents(storage.data.view(ViewKind::Latest).as_ref()).expect("good data");
         let mark = storage.high_water_mark();
         let store = LogStore::open(storage.log.clone(), GROUP, contents.position, contents.configuration, mark).expect("a sound log");
