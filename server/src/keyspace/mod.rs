@@ -22,7 +22,7 @@ pub use encoding::{KeyType, Metadata, StoredValue, group_range, log_time_key, st
 pub use position::{Position, Slot};
 pub use reader::{KeyBounds, ReadContext, ReadError, Reader};
 pub use scan::ScanPage;
-pub use state::{Database, KeyspaceState};
+pub use state::{Database, KeyspaceState, REVISION_GAP};
 pub use writer::{Lookup, Purged, Swept, WriteError, Writer};
 
 /// Replicated state that belongs to no key: counters, tables; the node's own records start with `raft/`.

@@ -2,6 +2,8 @@
 //! the directory from being started, so that nobody sees what is in between.
 //! The log's configuration changes are void, since what follows is settled: this node is the only voter. What they do to the table of members
 //! they still do: ids that they give out or remove stay given out and removed, and runs of members count as they did.
+//! Revisions go on behind a gap: what was lost may have been acknowledged, and its revisions, which clients hold as ETags and fencing numbers,
+//! must not be given out a second time.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -41,6 +43,11 @@ impl StateMachine {
         if members.get(own.node_id).is_none() {
             members.members.push(own.clone());
             members.removed.retain(|removed| *removed != own.node_id);
+        }
+        // Done once, however often it is tried again.
+        if members.cluster_id != cluster_id {
+            self.keyspace.leave_gap();
+            self.keyspace.store(&mut overlay);
         }
         cluster_id.clone_into(&mut members.cluster_id);
         put_members(&mut overlay, members);

@@ -13,7 +13,7 @@ use raftlog::log::{INITIAL_POSITION, LOG_COLUMN_FAMILIES};
 use super::super::persist_peers;
 use super::*;
 use crate::command::{Handler, codec, table};
-use crate::keyspace::{ReadContext, Reader};
+use crate::keyspace::{KeyspaceState, REVISION_GAP, ReadContext, Reader};
 use crate::node::core::{Addresses, COLUMN_FAMILIES, Change, Ids, LEVEL, Members};
 use crate::node::{PeerProcess, PeerProcesses};
 
@@ -147,6 +147,9 @@ impl Site {
         assert_eq!(account.configuration, ConfState { voters: vec![1], ..ConfState::default() });
         assert!(account.is_voter() && account.others.is_empty() && account.term > last.term);
         assert_eq!(self.value(), Some(value.into()));
+        // One for each text that was appended, and one gap, however often it was tried.
+        let keyspace = KeyspaceState::load(self.data.view(ViewKind::Latest).as_ref(), GROUP).expect("good data");
+        assert_eq!(keyspace.revision(), value.len() as u64 + REVISION_GAP);
 
         let storage = self.start().expect("it can be started");
         assert_eq!(storage.identity(), &Identity { cluster_id: NEW.to_owned(), node_id: 1, incarnation: INCARNATION });
