@@ -430,14 +430,17 @@ impl Peers {
     }
 
     /// Asks the leader, or whoever knows it, to put this node's present addresses into the table. Who has moved hears nobody and does not
-    /// know the leader.
+    /// know the leader. It names its cluster: who answers may be of another one by now, and a copy of the directory that became it would
+    /// take over the addresses of its node.
     async fn announce(&self, node: &NodeHandle, present: &Member) {
+        let own = self.gate.identity();
+        let cluster_id = own.as_ref().map(|own| own.cluster_id.as_str());
         let known = self.leader_address(node).into_iter();
         let members = self.members();
         let others = members.members.iter().filter(|member| member.node_id != present.node_id).map(|member| member.addresses.peer.clone());
         for address in known.chain(others) {
-            let answer = match self.client.join(&address, None, present).await {
-                Ok(JoinAnswer::Leader(leader)) => self.client.join(&leader, None, present).await,
+            let answer = match self.client.join(&address, cluster_id, present).await {
+                Ok(JoinAnswer::Leader(leader)) => self.client.join(&leader, cluster_id, present).await,
                 answer => answer,
             };
             match answer {

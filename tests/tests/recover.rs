@@ -73,8 +73,9 @@ fn a_survivor_becomes_a_cluster_that_empty_nodes_join() {
     let kept = cluster[lost[0]].dir().to_path_buf();
     check_refused(&recover(&[&survivor_dir, &kept], &["--yes"]), "a majority of the voters");
     check_refused(&recover(&[&survivor_dir], &[]), "add --yes");
-    let copy = kept.with_extension("copy");
+    let [copy, stray] = [&kept, &survivor_dir].map(|dir| dir.with_extension("copy"));
     copy_dir(&kept, &copy);
+    copy_dir(&survivor_dir, &stray);
     lost.iter().for_each(|position| cluster[*position].wipe());
 
     let absent = cluster[lost[1]].dir().to_path_buf();
@@ -116,6 +117,12 @@ fn a_survivor_becomes_a_cluster_that_empty_nodes_join() {
     let after = wait_status(&cluster[survivor], "there is a leader", |status| status.leader_id != 0);
     assert_eq!(after.members, whole.members);
     assert_eq!(cluster.client(survivor).incr("n"), 3);
+    // Nor does the survivor as it was, though it has the id and the data directory of a member.
+    let mut stray = Node::new(stray, &[]);
+    stray.start();
+    eventually("its addresses are not taken", || stray.log().contains("does not take this node's addresses").then_some(()));
+    assert_eq!(cluster[survivor].status().members, whole.members);
+    assert_eq!(cluster.client(lost[1]).incr("n"), 4);
 }
 
 #[test]
