@@ -258,7 +258,7 @@ fn cluster_command() -> Command {
             Command::new("rejoin")
                 .about("Bring a node that stays down back as a new one: its data are set aside, and it gets those of the other nodes")
                 .after_help(
-                    "The other nodes that answer and have a leader must be more than half of all. A node that answers is left alone; to make it a new one \
+                    "The other nodes that answer and have a leader must be more than half of the voters. A node that answers is left alone; to make it a new one \
                      all the same, remove it first: redis-cli -p PORT RAFT REMOVE ID.",
                 )
                 .arg(dir())

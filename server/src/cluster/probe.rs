@@ -39,6 +39,7 @@ pub(super) struct Member {
     pub(super) node_id: u64,
     /// Where other nodes reach it, as it says.
     pub(super) peer: String,
+    pub(super) is_voter: bool,
 }
 
 /// Why a node gave no answer.
@@ -78,7 +79,10 @@ pub(super) fn raft_info(address: SocketAddr, password: Password<'_>, patience: D
 /// It does not answer in time or refuses.
 pub(super) fn members(address: SocketAddr, password: Password<'_>, patience: Duration) -> Result<Vec<Member>, ProbeError> {
     let reply = carry_out(address, password, &["RAFT", "NODES"], patience)?;
-    let member = |map: &Value| Some(Member { node_id: number(field(map, "node_id")?)?, peer: text(field(map, "peer")?)? });
+    let member = |map: &Value| {
+        let is_voter = number(field(map, "voter")?)? != 0;
+        Some(Member { node_id: number(field(map, "node_id")?)?, peer: text(field(map, "peer")?)?, is_voter })
+    };
     elements(&reply).and_then(|maps| maps.iter().map(member).collect()).ok_or_else(|| unexpected("RAFT NODES"))
 }
 
@@ -220,10 +224,11 @@ mod tests {
 
     #[test]
     fn members_are_read_from_their_maps() {
-        let member = |id: u64| format!("*4\r\n{}:{id}\r\n{}{}", bulk("node_id"), bulk("peer"), bulk("h:1"));
-        let (address, _asked) = stub(format!("*2\r\n{}{}", member(4), member(5)));
+        let member =
+            |id: u64, vote: u8| format!("*6\r\n{}:{id}\r\n{}{}{}:{vote}\r\n", bulk("node_id"), bulk("peer"), bulk("h:1"), bulk("voter"));
+        let (address, _asked) = stub(format!("*2\r\n{}{}", member(4, 1), member(5, 0)));
         let members = members(address, None, PATIENCE).expect("an answer");
-        let expected = [4, 5].map(|node_id| Member { node_id, peer: "h:1".to_owned() });
+        let expected = [(4, true), (5, false)].map(|(node_id, is_voter)| Member { node_id, peer: "h:1".to_owned(), is_voter });
         assert_eq!(members, expected);
         let (address, _asked) = stub("*1\r\n*2\r\n$4\r\npeer\r\n$0\r\n\r\n".to_owned());
         assert_eq!(super::members(address, None, PATIENCE).expect_err("no id").to_string(), "an unexpected reply to RAFT NODES");

@@ -5,10 +5,10 @@ use std::io::Write;
 use std::path::Path;
 
 use super::layout::Layout;
-use super::probe::ProbeError;
+use super::probe::{self, ProbeError};
 use super::request::Request;
 use super::start::this_program;
-use super::status::{self, NodeReport, of_node, read_running};
+use super::status::{self, INFO_PATIENCE, NodeReport, of_node, read_running};
 use super::{ClusterError, Password, arrival};
 
 /// `cluster rejoin`.
@@ -18,7 +18,8 @@ pub(super) fn rejoin(dir: &Path, node: usize, password: Password<'_>, out: &mut 
     let state = read_running(dir)?;
     let layout = state.layout(dir)?;
     state.check_number(dir, "--node", node)?;
-    let commit_index = ready_to_take_in(&status::look(&state, &layout, password), node)?;
+    let reports = status::look(&state, &layout, password);
+    let commit_index = ready_to_take_in(&reports, node, &voters(&reports, node, password)?)?;
     let starts_before = state.node(node).rejoins;
     let request = Request::Rejoin(node);
     request.leave(dir)?;
@@ -36,20 +37,33 @@ pub(super) fn advice(layout: &Layout, node: usize) -> String {
     format!("to make node {node} a new one that gets its data from the other nodes:  {command}")
 }
 
-/// Checks that a node is not well and that the others can take it in, and says up to where their log is committed. They must be led, and
-/// more than half of all nodes without this one: what they have is all that there will be.
-fn ready_to_take_in(reports: &[NodeReport], node: usize) -> Result<u64, ClusterError> {
-    let (mut led, mut troubles) = (Vec::new(), Vec::new());
+/// Ids of the voters, as one of the other nodes knows them that has a leader; none if there is no such node.
+fn voters(reports: &[NodeReport], node: usize, password: Password<'_>) -> Result<Vec<u64>, ClusterError> {
+    let led = status::led(reports).unwrap_or_default();
+    let Some((asked, _)) = led.into_iter().find(|(report, _)| report.node != node) else { return Ok(Vec::new()) };
+    let refused = |error: ProbeError| ClusterError::Refused { node: asked.node, problem: error.to_string() };
+    let members = probe::members(asked.listen(), password, INFO_PATIENCE).map_err(refused)?;
+    Ok(members.into_iter().filter(|member| member.is_voter).map(|member| member.node_id).collect())
+}
+
+/// Checks that a node is not well and that the others can take it in, and says up to where their log is committed. Those that are led must
+/// be more than half of the voters without this one: what they have is all that there will be. That somebody is led does not prove it: a
+/// leader may have been lost a moment ago, and a node that says nothing may still be one of the majority.
+fn ready_to_take_in(reports: &[NodeReport], node: usize, voters: &[u64]) -> Result<u64, ClusterError> {
+    let (mut led, mut led_voters, mut troubles) = (Vec::new(), 0, Vec::new());
     for report in reports.iter().filter(|report| report.node != node) {
         match (&report.info, report.trouble()) {
-            (Ok(info), None) if info.leader_id != 0 => led.push((report.listen_port(), info.commit_index)),
+            (Ok(info), None) if info.leader_id != 0 => {
+                led.push((report.listen_port(), info.commit_index));
+                led_voters += usize::from(voters.contains(&info.node_id));
+            }
             (_, Some(trouble)) => troubles.push(format!("; node {}: {trouble}", report.node)),
             (_, None) => troubles.push(format!("; node {} knows no leader", report.node)),
         }
     }
-    let (wanted, commit_index) = (reports.len() / 2 + 1, led.iter().map(|(_, commit_index)| *commit_index).max());
-    let (Some((port, _)), Some(commit_index), true) = (led.first(), commit_index, led.len() >= wanted) else {
-        let found = format!("{} of the other nodes answer and have a leader, and it takes {wanted}", led.len());
+    let (wanted, commit_index) = (voters.len() / 2 + 1, led.iter().map(|(_, commit_index)| *commit_index).max());
+    let (Some((port, _)), Some(commit_index), true) = (led.first(), commit_index, led_voters >= wanted) else {
+        let found = format!("{led_voters} of the other voters answer and have a leader, and it takes {wanted}");
         return Err(ClusterError::Unhealthy(found + &troubles.concat()));
     };
     let own = of_node(reports, node);
@@ -98,23 +112,31 @@ mod tests {
 
     #[test]
     fn a_node_comes_back_only_to_a_led_majority_of_the_others() {
-        let check = |reports: &[NodeReport], expected: Result<u64, &str>| match (ready_to_take_in(reports, 1), expected) {
-            (Ok(commit_index), Ok(expected)) => assert_eq!(commit_index, expected),
-            (Err(error), Err(expected)) => assert!(error.to_string().contains(expected), "{error}"),
-            (found, expected) => panic!("{found:?} instead of {expected:?}"),
-        };
+        let check_voters =
+            |voters: &[u64], reports: &[NodeReport], expected: Result<u64, &str>| match (ready_to_take_in(reports, 1, voters), expected) {
+                (Ok(commit_index), Ok(expected)) => assert_eq!(commit_index, expected),
+                (Err(error), Err(expected)) => assert!(error.to_string().contains(expected), "{error}"),
+                (found, expected) => panic!("{found:?} instead of {expected:?}"),
+            };
+        let all = |nodes: usize| (11..).take(nodes).collect::<Vec<u64>>();
+        let check = |reports: &[NodeReport], expected| check_voters(&all(reports.len()), reports, expected);
         check(&[down(1), led_by(2, 12), led_by(3, 12)], Ok(23));
-        check(&[down(1), led_by(2, 12), down(3)], Err("1 of the other nodes answer and have a leader, and it takes 2; node 3: damaged"));
+        check(&[down(1), led_by(2, 12), down(3)], Err("1 of the other voters answer and have a leader, and it takes 2; node 3: damaged"));
         check(&[down(1), led_by(2, 12), led_by(3, 0)], Err("; node 3 knows no leader"));
         check(&[down(1), led_by(2, 12), led_by(3, 12), led_by(4, 12), down(5)], Ok(24));
         check(
             &[down(1), led_by(2, 12), led_by(3, 12), down(4), down(5)],
-            Err("2 of the other nodes answer and have a leader, and it takes 3; "),
+            Err("2 of the other voters answer and have a leader, and it takes 3; "),
         );
         // Of an even number, half is no majority.
-        check(&[down(1), led_by(2, 12), led_by(3, 12), down(4)], Err("2 of the other nodes answer and have a leader, and it takes 3"));
-        check(&[down(1), led_by(2, 12)], Err("1 of the other nodes answer and have a leader, and it takes 2"));
-        check(&[down(1)], Err("0 of the other nodes answer and have a leader, and it takes 1"));
+        check(&[down(1), led_by(2, 12), led_by(3, 12), down(4)], Err("2 of the other voters answer and have a leader, and it takes 3"));
+        check(&[down(1), led_by(2, 12)], Err("1 of the other voters answer and have a leader, and it takes 2"));
+        check_voters(&[], &[down(1)], Err("0 of the other voters answer and have a leader, and it takes 1"));
+        // Learners count for nothing, neither those that are down nor those that are there.
+        check_voters(&all(3), &[down(1), led_by(2, 12), led_by(3, 12), down(4), down(5)], Ok(23));
+        check_voters(&all(3), &[down(1), led_by(2, 12), down(3), led_by(4, 12), led_by(5, 12)], Err("1 of the other voters answer"));
+        // Nor does the node itself, if it has no vote.
+        check_voters(&[12, 13, 14], &[down(1), led_by(2, 12), led_by(3, 12), down(4)], Ok(23));
         let full = NodeReport::found(
             &layout(5),
             1,

@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn a_member_is_found_by_what_its_node_says_or_by_its_address() {
-        let member = |node_id, peer: &str| Member { node_id, peer: peer.to_owned() };
+        let member = |node_id, peer: &str| Member { node_id, peer: peer.to_owned(), is_voter: true };
         let members = [member(1, "a:1"), member(2, "b:1"), member(7, "b:1")];
         let check = |own_id, peer, expected| assert_eq!(member_id(&members, own_id, peer), expected);
         check(Some(2), "b:1", Some(2));
