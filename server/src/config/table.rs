@@ -241,7 +241,8 @@ pub const OPTIONS: &[OptionSpec] = &[
         default: "600",
         change: Change::AtStart,
         text: "Seconds that a voter may be gone before a learner that has caught up takes its place, so that the replication factor is \
-               restored without anybody; it is a learner itself then, should it come back. 0 is never.",
+               restored without anybody; it is a learner itself then, should it come back. Absences add up until it has stayed for a \
+               tenth of that. 0 is never.",
     },
     OptionSpec {
         name: "election-timeout",

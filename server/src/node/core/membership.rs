@@ -4,7 +4,8 @@
 //! A joiner is registered (it gets its id), added as a learner, caught up, and promoted while voters are fewer than the replication factor
 //! and stay odd in number. A joiner at the peer address of a member that does not answer takes that member's place in one joint change.
 //! A voter that has been gone for longer than `replace-after` gives its place to a learner that has caught up, also in one joint change: so
-//! there are never fewer voters than before, and without a learner nothing happens.
+//! there are never fewer voters than before, and without a learner nothing happens. Absences add up until the voter has stayed for a while:
+//! one that comes and goes is gone as well. Time in which it is heard never counts, however far it is behind.
 //! A leader never removes itself: it hands leadership over first (raft 0.7.0 panics otherwise).
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -71,10 +72,48 @@ pub(super) struct Membership {
     joint_since_ms: Option<u64>,
     /// Nodes whose removal was proposed and may still happen, whoever leads.
     removals_proposed: BTreeSet<u64>,
-    /// For how long this leader has missed each voter that is dead, in ms.
-    missed_ms: BTreeMap<u64, u64>,
+    absences: Absences,
     /// When it looked last, on the monotonic clock.
     looked_at_ms: u64,
+}
+
+/// How long a voter has to stay before its absence is forgotten: one of so many parts of the absence after which it is replaced.
+const STAY_PARTS: u64 = 10;
+
+/// The voters that this leader misses, or has missed a short while ago.
+#[derive(Default)]
+struct Absences(BTreeMap<u64, Absence>);
+
+/// Times are in ms.
+#[derive(Clone, Copy, Default)]
+struct Absence {
+    /// For how long it was missed, all in all.
+    missed_ms: u64,
+    /// For how long it has been back; `None` while it is missed.
+    back_ms: Option<u64>,
+}
+
+impl Absences {
+    /// Time has passed, with these voters, of which some are dead. Who was missed and stays for `stay_ms` was never away.
+    fn pass(&mut self, passed_ms: u64, voters: &[u64], is_dead: impl Fn(u64) -> bool, stay_ms: u64) {
+        self.0.retain(|voter, absence| {
+            if is_dead(*voter) {
+                *absence = Absence { missed_ms: absence.missed_ms + passed_ms, back_ms: None };
+            } else {
+                absence.back_ms = Some(absence.back_ms.unwrap_or(0) + passed_ms);
+            }
+            voters.contains(voter) && absence.back_ms.is_none_or(|back_ms| back_ms < stay_ms)
+        });
+        for voter in voters.iter().filter(|voter| is_dead(**voter)) {
+            self.0.entry(*voter).or_default();
+        }
+    }
+
+    /// Who is missed now, and was for the longest time, if that is so long.
+    fn gone(&self, patience_ms: u64) -> Option<u64> {
+        let gone = self.0.iter().filter(|(_, absence)| absence.back_ms.is_none() && absence.missed_ms >= patience_ms);
+        gone.max_by_key(|(_, absence)| absence.missed_ms).map(|(voter, _)| *voter)
+    }
 }
 
 impl Membership {
@@ -205,7 +244,7 @@ impl Core {
         self.answer_members();
         if !self.group.is_leader() || !self.group.can_serve_reads() {
             self.membership.joint_since_ms = None;
-            self.membership.missed_ms.clear();
+            self.membership.absences = Absences::default();
             return;
         }
         self.miss_voters();
@@ -334,19 +373,16 @@ impl Core {
     fn miss_voters(&mut self) {
         let passed_ms = self.now.mono_ms.saturating_sub(std::mem::replace(&mut self.membership.looked_at_ms, self.now.mono_ms));
         let passed_ms = if passed_ms < self.config.silence_max_ms { passed_ms } else { 0 };
+        let Some(patience_ms) = self.config.replace_after_ms else { return };
         let voters = self.group.configuration().voters;
-        let dead: BTreeSet<u64> = voters.into_iter().filter(|voter| self.is_dead(*voter)).collect();
-        self.membership.missed_ms.retain(|voter, _| dead.contains(voter));
-        for voter in dead {
-            self.membership.missed_ms.entry(voter).and_modify(|missed_ms| *missed_ms += passed_ms).or_insert(0);
-        }
+        let mut absences = std::mem::take(&mut self.membership.absences);
+        absences.pass(passed_ms, &voters, |voter| self.is_dead(voter), patience_ms / STAY_PARTS);
+        self.membership.absences = absences;
     }
 
     fn tend_replacements(&mut self, configuration: &ConfState) -> bool {
         let Some(patience_ms) = self.config.replace_after_ms else { return false };
-        let missed = self.membership.missed_ms.iter().filter(|(_, missed_ms)| **missed_ms >= patience_ms);
-        let gone = missed.max_by_key(|(_, missed_ms)| **missed_ms);
-        let Some(gone) = gone.map(|(voter, _)| *voter) else { return false };
+        let Some(gone) = self.membership.absences.gone(patience_ms) else { return false };
         let Some(learner) = self.ready_learners(configuration).next() else { return false };
         tracing::warn!(voter = gone, learner, "a voter has been gone for too long: a learner takes its place");
         // It stays a member: should it come back, it is a spare, and need not copy everything again.
@@ -409,4 +445,52 @@ fn is_configured(configuration: &ConfState, node: u64) -> bool {
     [&configuration.voters, &configuration.learners, &configuration.voters_outgoing, &configuration.learners_next]
         .iter()
         .any(|nodes| nodes.contains(&node))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE_MS: u64 = 600;
+    const STAY_MS: u64 = PATIENCE_MS / STAY_PARTS;
+    const LOOK_MS: u64 = 20;
+
+    /// Voter 2 of three is dead and alive in turn for so long each, in ms, beginning with dead. Says whether it is replaced at the end.
+    fn is_replaced(phases_ms: &[u64]) -> bool {
+        let mut absences = Absences::default();
+        for (number, phase_ms) in phases_ms.iter().enumerate() {
+            for _ in 0..phase_ms / LOOK_MS {
+                absences.pass(LOOK_MS, &[1, 2, 3], |voter| voter == 2 && number % 2 == 0, STAY_MS);
+                assert!(absences.gone(PATIENCE_MS).is_none_or(|gone| gone == 2 && number % 2 == 0), "only who is missed now is replaced");
+            }
+        }
+        absences.gone(PATIENCE_MS).is_some()
+    }
+
+    #[test]
+    fn absences_add_up_until_a_voter_has_stayed() {
+        assert!(!is_replaced(&[PATIENCE_MS]), "counted from when it is missed first");
+        assert!(is_replaced(&[PATIENCE_MS + LOOK_MS]));
+        // It crashes again and again.
+        assert!(is_replaced(&[200, 40, 200, 40, 200, 40, 200]));
+        assert!(is_replaced(&[100, 40].repeat(7)[..13]));
+        // It stayed in between.
+        assert!(!is_replaced(&[580, STAY_MS, 580]));
+        assert!(!is_replaced(&[580, STAY_MS, 580, STAY_MS, 580]));
+        // It came back late, when no learner was there to take its place, and is behind.
+        assert!(!is_replaced(&[10 * PATIENCE_MS, LOOK_MS]));
+        assert!(!is_replaced(&[10 * PATIENCE_MS, STAY_MS, 100]));
+        assert!(!is_replaced(&[0, 100 * PATIENCE_MS]), "who is heard may be as slow as it is");
+    }
+
+    #[test]
+    fn who_is_gone_for_longest_is_replaced_first_and_nobody_who_has_no_vote() {
+        let mut absences = Absences::default();
+        absences.pass(0, &[1, 2, 3], |voter| voter == 3, STAY_MS);
+        absences.pass(LOOK_MS, &[1, 2, 3], |voter| voter != 1, STAY_MS);
+        absences.pass(PATIENCE_MS, &[1, 2, 3], |voter| voter != 1, STAY_MS);
+        assert_eq!(absences.gone(PATIENCE_MS), Some(3));
+        absences.pass(LOOK_MS, &[1, 2], |voter| voter != 1, STAY_MS);
+        assert_eq!(absences.gone(PATIENCE_MS), Some(2));
+    }
 }
