@@ -234,6 +234,15 @@ pub enum ClusterError {
         #[source]
         cause: RecoveryError,
     },
+    /// A recovery failed after it was begun: the survivor is neither what it was nor what it shall be.
+    #[error("{cause}; {advice}")]
+    Unfinished {
+        /// Why.
+        #[source]
+        cause: Box<ClusterError>,
+        /// What to do.
+        advice: &'static str,
+    },
     /// A signal came before the end.
     #[error("stopped by a signal")]
     Interrupted,

@@ -173,6 +173,7 @@ fn a_cluster_under_a_supervisor_is_recovered_in_its_place() {
     fs::create_dir(&obstacle).expect("it can be created");
     let stopped = cluster.command(&["recover", "--yes"]);
     assert!(stopped.code == Some(1) && stopped.output.contains("a checksum does not fit"), "{stopped:?}");
+    assert!(stopped.output.contains("was begun and is not finished: mend this and run the same command again"), "{stopped:?}");
     let mut node = Node::new(cluster.node_dir(0), &["--join", "127.0.0.1:1"]);
     node.start();
     assert_eq!(node.wait_end().code(), Some(DO_NOT_RESTART), "it is neither what it was nor what it will be");

@@ -1,8 +1,10 @@
 //! `cluster recover`: after a majority was lost for ever, a survivor becomes a cluster of its own (decision 0011).
-//! It looks at every directory that it is given, or that the cluster's directory has, and takes the one whose log would win an election. What
-//! it found, what may be lost and what may appear is said before anything is changed, and somebody has to agree.
-//! What is done, in this order: the marker in the survivor's directory; then, in a cluster's directory, the other nodes' directories are set
-//! aside and `cluster.json` gets the new id; then the survivor's databases (`node/storage/recovery.rs`).
+//! It looks at every directory that it is given, or that the cluster's directory has, and takes one that has all that any of them knows to be
+//! committed; among these, the one whose log would win an election. What it found, what may be lost and what may appear is said before
+//! anything is changed, and somebody has to agree.
+//! What is done, in this order: the marker in the survivor's directory; its log is applied, which is what can fail for good; then, in a
+//! cluster's directory, the other nodes' directories are set aside and `cluster.json` gets the new id; then the survivor's databases
+//! (`node/storage/recovery.rs`).
 //! Invariant: with the marker the survivor is not started before all of it is done, and the command, run again, finishes it.
 
 use std::fs;
@@ -22,6 +24,11 @@ use crate::rejoin;
 
 /// What has to be typed.
 const CONSENT: &str = "recover";
+/// What to do about a failure in the middle.
+const GO_ON: &str = "the recovery was begun and is not finished: mend this and run the same command again";
+/// The same, when nobody knows any more what the disk has.
+const START_OVER: &str = "the recovery was begun and cannot be finished: what the disk has is unknown now, so this directory is not used any \
+                          more; put its copy in its place, on a disk that is well, and run the same command again";
 
 /// `cluster recover`.
 /// # Errors
@@ -40,17 +47,30 @@ pub(super) fn recover(options: &RecoverOptions, sizes: StorageOptions, out: &mut
     let is_chosen = |found: &Found| found.account().is_some_and(|(dir, _)| dir == chosen);
     let at = found.iter().position(is_chosen).expect("a directory that was found is chosen");
     let Found { dir, survivor } = found.swap_remove(at);
-    let mut survivor = survivor.expect("only one that can be used is chosen");
+    let survivor = survivor.expect("only one that can be used is chosen");
     // Directories that are in use must not be moved.
     drop(found);
-    let failed = |cause| ClusterError::Recovery { dir: dir.clone(), cause };
     let account = survivor.account().clone();
     let cluster_id = account.begun.clone().unwrap_or_else(draw_cluster_id);
-    survivor.begin(&cluster_id).map_err(failed)?;
-    let set_aside = site.settle(&dir, &cluster_id)?;
-    survivor.finish().map_err(failed)?;
+    let set_aside = carry_out(&mut site, &dir, survivor, &cluster_id).map_err(unfinished)?;
     let peer = account.own.as_ref().map(|own| own.addresses.peer.clone()).unwrap_or_default();
     Outcome { node_id: account.node_id, dir: shown(&dir), cluster_id, set_aside, peer }.print(options, out)
+}
+
+/// Does what was agreed to. Returns where other nodes' former directories are.
+fn carry_out(site: &mut Site, dir: &Path, mut survivor: Survivor, cluster_id: &str) -> Result<Vec<String>, ClusterError> {
+    let failed = |cause| ClusterError::Recovery { dir: dir.to_owned(), cause };
+    survivor.begin(cluster_id).map_err(failed)?;
+    survivor.apply_log().map_err(failed)?;
+    let set_aside = site.settle(dir, cluster_id)?;
+    survivor.finish().map_err(failed)?;
+    Ok(set_aside)
+}
+
+/// Says what state things are in when a recovery that was begun has failed.
+fn unfinished(cause: ClusterError) -> ClusterError {
+    let is_unsynced = matches!(&cause, ClusterError::Recovery { cause, .. } if cause.is_failed_sync());
+    ClusterError::Unfinished { cause: Box::new(cause), advice: if is_unsynced { START_OVER } else { GO_ON } }
 }
 
 /// Where the survivors are, and what else has to be done there.

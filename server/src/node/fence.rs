@@ -21,7 +21,14 @@ pub(super) fn watch(dir: &Path) {
 
 /// Puts the fence up, before the process ends. A disk that does not take it is left without: the reason is in the log as well.
 pub(super) fn put_up(reason: &str) {
-    if let Some(Err(error)) = DIRECTORY.get().map(|dir| write(dir, reason)) {
+    if let Some(dir) = DIRECTORY.get() {
+        put_up_in(dir, reason);
+    }
+}
+
+/// As `put_up`, around a node whose directory is not this process's own.
+pub(super) fn put_up_in(dir: &Path, reason: &str) {
+    if let Err(error) = write(dir, reason) {
         tracing::error!(%error, "cannot note in the data directory that this node must not be started again: see to it that it is not");
     }
 }

@@ -4,6 +4,7 @@
 //! of `log/`, empties the log behind the last entry, raises the term, takes the new cluster's id and removes the marker.
 //! So the next start finds what it would find behind an installed snapshot: nothing to apply, and one voter. In the log as it was there could
 //! be configuration changes, which a start would obey.
+//! A sync that fails ends it for this directory: what is on the disk is unknown then, and the fence keeps it from being used any further.
 //! Invariant: without the marker the directory is as before, or recovered.
 
 use std::collections::BTreeSet;
@@ -18,7 +19,7 @@ use raftlog::engine::{EngineError, ViewKind, WriteBatch};
 use raftlog::group::{Group, GroupConfig};
 use raftlog::log::{LOG_CF, LogError, LogPosition, LogStore, Mark, Persist};
 
-use super::{Identity, NODE, Storage, StorageError, StorageOptions, claim, in_high_water, open_engines};
+use super::{Identity, NODE, Storage, StorageError, StorageOptions, claim, fence, in_high_water, is_failed_sync, may_pass, open_engines};
 use crate::keyspace::{STATE, state_key};
 use crate::node::core::{GROUP, Halt, Member, StateMachine, configuration_change, read_envelope, read_snapshot_contents};
 
@@ -72,6 +73,19 @@ impl RecoveryError {
     #[must_use]
     pub fn is_locked(&self) -> bool {
         matches!(self, Self::Storage(StorageError::Engine { source: EngineError::Locked { .. }, .. }))
+    }
+
+    /// Whether something could not be made durable, for another reason than want of room. What the disk has is unknown then, and a later run
+    /// would not find that out. The directory has a fence now.
+    #[must_use]
+    pub fn is_failed_sync(&self) -> bool {
+        match self {
+            Self::Storage(error) => error.is_failed_sync() && !error.may_pass(),
+            Self::Log(LogError::Engine(error)) | Self::Engine(error) | Self::Halt(Halt::Engine(error)) => {
+                is_failed_sync(error) && !may_pass(error)
+            }
+            Self::NoData | Self::NoMember | Self::Log(_) | Self::Raft(_) | Self::Entries(_) | Self::Halt(_) => false,
+        }
     }
 }
 
@@ -174,8 +188,11 @@ impl Survivor {
             return Err(RecoveryError::NoData);
         }
         let lock = claim(dir)?;
-        let (log, data) = open_engines(dir, options)?;
-        Self::over(Storage::attach(dir, Arc::new(log), Arc::new(data), rand::random())?, Some(lock))
+        let open = || {
+            let (log, data) = open_engines(dir, options)?;
+            Self::over(Storage::attach(dir, Arc::new(log), Arc::new(data), rand::random())?, Some(lock))
+        };
+        fenced(dir, open())
     }
 
     fn over(storage: Storage, lock: Option<File>) -> Result<Self, RecoveryError> {
@@ -197,27 +214,50 @@ impl Survivor {
         if self.begun.is_none() {
             let own = self.account.own.clone().filter(|_| self.account.is_member()).ok_or(RecoveryError::NoMember)?;
             let begun = Recovery { cluster_id: cluster_id.to_owned(), own };
-            self.storage.put(self.storage.log.as_ref(), LOG_CF, MARKER, Some(begun.encode_to_vec()))?;
+            let put = self.storage.put(self.storage.log.as_ref(), LOG_CF, MARKER, Some(begun.encode_to_vec()));
+            fenced(&self.storage.dir, put.map_err(RecoveryError::from))?;
             self.begun = Some(begun);
         }
         Ok(())
     }
 
-    /// Does what was decided.
+    /// Applies all of the log to the data, the first part of what was decided: what can fail for what is in the log fails here.
     /// # Errors
-    /// The directory cannot be written, or an entry not be applied; it can be tried again.
+    /// As `finish`.
     /// # Panics
     /// Nothing was decided.
-    pub fn finish(self) -> Result<(), RecoveryError> {
-        let Recovery { cluster_id, own } = self.begun.expect("a recovery is begun before it is finished");
-        let Storage { dir, log, data, mut high_water, high_water_mark, identity, .. } = self.storage;
+    pub fn apply_log(&self) -> Result<(), RecoveryError> {
+        assert!(self.begun.is_some(), "a recovery is begun before anything is applied that is not known to be committed");
+        fenced(&self.storage.dir, self.applied().map(drop))
+    }
+
+    /// The data and the log, with nothing left to apply.
+    fn applied(&self) -> Result<(StateMachine, LogStore), RecoveryError> {
+        let Storage { log, data, high_water_mark, identity, .. } = &self.storage;
         let contents = read_snapshot_contents(data.view(ViewKind::Latest).as_ref())?;
-        let store = LogStore::open(Arc::clone(&log), GROUP, contents.position, contents.configuration, high_water_mark)?;
-        let mut machine = StateMachine::open(Arc::clone(&data), identity.node_id, 0)?;
+        let store = LogStore::open(Arc::clone(log), GROUP, contents.position, contents.configuration, *high_water_mark)?;
+        let mut machine = StateMachine::open(Arc::clone(data), identity.node_id, 0)?;
         let (applied, last) = (machine.applied().position.index, store.last_position());
         for_entries(&store, applied, last.index, |entries| Ok(machine.apply_alone(&mut entries.into())?))?;
         assert_eq!(machine.applied().position, last, "nothing of the log is left");
+        Ok((machine, store))
+    }
 
+    /// Does what was decided.
+    /// # Errors
+    /// The directory cannot be written, or an entry not be applied; it can be tried again, unless a sync has failed.
+    /// # Panics
+    /// Nothing was decided.
+    pub fn finish(self) -> Result<(), RecoveryError> {
+        let dir = self.storage.dir.clone();
+        fenced(&dir, self.become_another())
+    }
+
+    fn become_another(self) -> Result<(), RecoveryError> {
+        let (mut machine, store) = self.applied()?;
+        let last = store.last_position();
+        let Recovery { cluster_id, own } = self.begun.expect("a recovery is begun before it is finished");
+        let Storage { dir, log, data, mut high_water, identity, .. } = self.storage;
         let identity = Identity { cluster_id, ..identity };
         machine.stand_alone(&identity.cluster_id, &own)?;
         let mut batch = WriteBatch::default();
@@ -240,6 +280,15 @@ impl Survivor {
         let begun = high_water.begin(Mark { last, term, vote: 0 });
         Ok(begun.map_err(|source| in_high_water(&dir, source))?)
     }
+}
+
+/// Has no later start or recovery use a directory in which a sync has failed.
+fn fenced<T>(dir: &Path, result: Result<T, RecoveryError>) -> Result<T, RecoveryError> {
+    result.inspect_err(|error| {
+        if error.is_failed_sync() {
+            fence::put_up_in(dir, &error.to_string());
+        }
+    })
 }
 
 fn look(storage: &Storage, begun: Option<&Recovery>) -> Result<Account, RecoveryError> {

@@ -28,12 +28,14 @@ const FIRST: u64 = 6;
 struct Mortal {
     memory: Arc<MemoryEngine>,
     steps_left: Arc<AtomicUsize>,
+    /// What it says at the end.
+    last_words: &'static str,
 }
 
 impl Mortal {
     fn step(&self) -> EngineResult<()> {
         let left = self.steps_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
-        left.map(|_| ()).map_err(|_| EngineError::Io("the machine is gone".to_owned()))
+        left.map(|_| ()).map_err(|_| EngineError::Io(self.last_words.to_owned()))
     }
 }
 
@@ -95,8 +97,13 @@ impl Site {
 
     /// Opens it as `cluster recover` does, on a machine that ends after so many steps.
     fn survivor(&self, steps: usize) -> Result<Survivor, RecoveryError> {
+        self.survivor_that_says("the machine is gone", steps)
+    }
+
+    fn survivor_that_says(&self, last_words: &'static str, steps: usize) -> Result<Survivor, RecoveryError> {
         let steps_left = Arc::new(AtomicUsize::new(steps));
-        let mortal = |memory: &Arc<MemoryEngine>| Arc::new(Mortal { memory: Arc::clone(memory), steps_left: Arc::clone(&steps_left) });
+        let mortal =
+            |memory: &Arc<MemoryEngine>| Arc::new(Mortal { memory: Arc::clone(memory), steps_left: Arc::clone(&steps_left), last_words });
         Survivor::over(Storage::attach(self.dir.path(), mortal(&self.log), mortal(&self.data), 0)?, None)
     }
 
@@ -321,6 +328,42 @@ fn a_crash_at_any_step_leaves_it_as_before_or_is_made_good() {
         }
         assert!(unchanged > 0 && resumed > 5, "{unchanged} crashes before the marker, {resumed} behind it");
     }
+}
+
+#[test]
+fn a_sync_that_fails_puts_up_a_fence() {
+    for (last_words, is_fenced) in [
+        ("IO error: While fdatasync: /d/log/9.log: Input/output error", true),
+        ("IO error: No space left on device: While fdatasync: /d/log/9.log: No space left on device", false),
+        ("IO error: While pread: /d/data/9.sst: Input/output error", false),
+    ] {
+        let mut failures = 0;
+        for steps in 0.. {
+            let site = Site::with(log_that_replaces_the_survivor(), 2);
+            // Opening it has nothing to write.
+            let mut survivor = site.survivor_that_says(last_words, steps).expect("a sound directory");
+            let outcome = survivor.begin(NEW).and_then(|()| survivor.finish());
+            assert_eq!(fence::reason(site.dir.path()).expect("readable").is_some(), outcome.is_err() && is_fenced, "{last_words}");
+            match outcome {
+                Ok(()) => break,
+                Err(error) => assert_eq!(error.is_failed_sync(), is_fenced, "{error}"),
+            }
+            failures += 1;
+        }
+        assert!(failures > 5, "{last_words}");
+    }
+}
+
+#[test]
+fn the_log_can_be_applied_before_the_rest_is_done() {
+    let site = Site::with(log_that_replaces_the_survivor(), 2);
+    let mut survivor = site.open();
+    survivor.begin(NEW).expect("a member");
+    survivor.apply_log().expect("good entries");
+    survivor.apply_log().expect("nothing is left");
+    assert_eq!((site.value(), site.account().cluster_id.as_str()), (Some("abcd".into()), OLD));
+    survivor.finish().expect("nothing is in the way");
+    site.check_recovered(LAST, "abcd");
 }
 
 #[test]
