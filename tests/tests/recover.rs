@@ -79,8 +79,13 @@ fn a_survivor_becomes_a_cluster_that_empty_nodes_join() {
     lost.iter().for_each(|position| cluster[*position].wipe());
 
     let absent = cluster[lost[1]].dir().to_path_buf();
-    let [report, done] = outcome(&recover(&[&absent, &survivor_dir], &["--yes", "--json"]));
+    let refused = recover(&[&absent, &survivor_dir], &["--yes", "--json"]);
+    check_refused(&refused, "leave it out of the command");
+    let report: serde_json::Value = refused.output.lines().find_map(|line| serde_json::from_str(line).ok()).expect("a report");
     assert!(report["directories"][0]["error"].is_string(), "{report}");
+    assert!(report["refusal"].as_str().is_some_and(|text| text.contains("leave it out of the command")), "{report}");
+    let [report, done] = outcome(&recover(&[&survivor_dir], &["--yes", "--json"]));
+    assert_eq!(report["refusal"], serde_json::Value::Null);
     assert_eq!(report["survivor"]["node_id"].as_u64(), Some(survivor_id));
     let cluster_id = done["cluster_id"].as_str().expect("text").to_owned();
     assert_ne!(cluster_id, before.cluster_id);

@@ -37,9 +37,13 @@ pub(super) fn recover(options: &RecoverOptions, sizes: StorageOptions, out: &mut
     let mut site = Site::find(&options.survivors)?;
     let mut found = site.dirs().into_iter().map(|dir| Found::at(dir, sizes)).collect::<Result<Vec<_>, _>>()?;
     let choice = choose(&found.iter().filter_map(Found::account).collect::<Vec<_>>());
-    let report = Report::of(&found, choice.as_ref().ok());
+    let mut report = Report::of(&found, choice.as_ref().ok());
+    report.refusal = choice.as_ref().err().cloned().or_else(|| report.doubt(options));
     report.print(options, out)?;
-    let chosen = choice.map_err(ClusterError::NotRecovered)?;
+    if let Some(refusal) = report.refusal {
+        return Err(ClusterError::NotRecovered(refusal));
+    }
+    let chosen = choice.expect("what cannot be chosen is refused");
     if !options.yes {
         ask()?;
     }
@@ -242,6 +246,8 @@ struct Report {
     directories: Vec<Row>,
     /// Null if there is none.
     survivor: Option<Plan>,
+    /// Why nothing is done; null if nothing but consent is missing.
+    refusal: Option<String>,
 }
 
 /// A directory in the report.
@@ -288,7 +294,29 @@ impl Report {
         let accounts: Vec<_> = found.iter().filter_map(Found::account).collect();
         let present: Vec<u64> = accounts.iter().filter(|(_, account)| account.is_member()).map(|(_, account)| account.node_id).collect();
         let chosen = chosen.and_then(|chosen| accounts.iter().find(|(dir, _)| dir == chosen));
-        Self { directories: found.iter().map(Row::of).collect(), survivor: chosen.map(|(dir, account)| Plan::of(dir, account, &present)) }
+        let survivor = chosen.map(|(dir, account)| Plan::of(dir, account, &present));
+        Self { directories: found.iter().map(Row::of).collect(), survivor, refusal: None }
+    }
+
+    /// Why it is not done without somebody who has read the report.
+    fn doubt(&self, options: &RecoverOptions) -> Option<String> {
+        self.survivor.as_ref().filter(|plan| options.yes && plan.begun.is_none())?;
+        // In the directory of a cluster nobody names those that cannot be used, and what is lost is mostly among them.
+        let is_named = matches!(options.survivors, Survivors::DataDirs(_));
+        let (dir, error) = self.unusable().next().filter(|_| is_named)?;
+        Some(format!("{dir} cannot be used ({error}): if what only it has may be lost, leave it out of the command"))
+    }
+
+    /// The directories that cannot be used, and why.
+    fn unusable(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.directories.iter().filter_map(|row| Some((row.dir.as_str(), row.error.as_deref()?)))
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let Some(plan) = &self.survivor else { return Vec::new() };
+        let unused = self.unusable().filter(|_| plan.begun.is_none());
+        let unused = unused.map(|(dir, error)| format!("not used:    {dir} ({error}); what only it has is lost"));
+        unused.chain(plan.lines()).collect()
     }
 
     fn print(&self, options: &RecoverOptions, out: &mut dyn Write) -> Result<(), ClusterError> {
@@ -297,7 +325,7 @@ impl Report {
         } else {
             let headings = ["DIRECTORY", "ID", "ROLE", "TERM", "APPLIED", "COMMITTED", "LAST TERM", "LAST INDEX", "LAST TIME", ""];
             out.write_all(table::render(&headings, self.directories.iter().map(Row::cells).collect()).as_bytes())?;
-            for line in self.survivor.iter().flat_map(Plan::lines) {
+            for line in self.lines() {
                 writeln!(out, "{line}")?;
             }
         }
@@ -559,6 +587,32 @@ mod tests {
         let begun = |node_id| Account { begun: Some("two".to_owned()), ..account(node_id, (3, 80), &[node_id]) };
         check(&[account(1, (4, 90), five), begun(2)], Ok("/1"));
         check(&[begun(1), begun(2)], Err("recoveries were begun in /0 and in /1"));
+    }
+
+    /// A report on a directory that can be used and one that cannot.
+    fn report() -> Report {
+        let account = account(1, (4, 90), &[1, 2, 3]);
+        let rows = [("/good", None), ("/bad", Some("a checksum does not fit"))];
+        let row = |(dir, error): (&str, Option<&str>)| Row { dir: dir.to_owned(), error: error.map(str::to_owned), ..Row::default() };
+        Report { directories: rows.map(row).into(), survivor: Some(Plan::of(Path::new("/good"), &account, &[1])), refusal: None }
+    }
+
+    #[test]
+    fn what_was_named_and_cannot_be_used_is_not_passed_over_unseen() {
+        let options =
+            |survivors, yes| RecoverOptions { survivors, yes, json: false };
+        let named = Survivors::DataDirs(vec!["/good".into(), "/bad".into()]);
+        let mut report = report();
+        let text = report.doubt(&options(named.clone(), true)).expect("it was named");
+        assert!(text.contains("/bad cannot be used (a checksum does not fit)") && text.contains("leave it out"), "{text}");
+        assert!(report.lines().contains(&"not used:    /bad (a checksum does not fit); what only it has is lost".to_owned()));
+        // Somebody who is asked has read that. In the directory of a cluster it is nobody's choice.
+        assert_eq!(report.doubt(&options(named.clone(), false)), None);
+        assert_eq!(report.doubt(&options(Survivors::Cluster("/c".into()), true)), None);
+        // What was begun has been agreed to.
+        report.survivor.as_mut().expect("there is one").begun = Some("two".to_owned());
+        assert_eq!(report.doubt(&options(named, true)), None);
+        assert_eq!(report.lines().len(), 1);
     }
 
     #[test]
