@@ -135,7 +135,8 @@ fn cluster_action(matches: &ArgMatches) -> ClusterCommand {
                 Some(dirs) => Survivors::DataDirs(dirs.cloned().collect()),
                 None => Survivors::Cluster(dir),
             };
-            ClusterCommand::Recover(RecoverOptions { survivors, yes: matches.get_flag("yes"), json: matches.get_flag("json") })
+            let [yes, despite_answers, json] = ["yes", "despite-answers", "json"].map(|flag| matches.get_flag(flag));
+            ClusterCommand::Recover(RecoverOptions { survivors, yes, despite_answers, json })
         }
         "health" => ClusterCommand::Health { dir },
         _ => unreachable!("clap knows no other subcommand"),
@@ -281,6 +282,11 @@ fn recover_command() -> Command {
         .conflicts_with("dir")
         .help("Data directory of a survivor, for nodes that are not run by `redraft cluster`; give all that there are");
     let yes = Arg::new("yes").long("yes").action(ArgAction::SetTrue).help("Do not ask");
+    let despite_answers = Arg::new("despite-answers")
+        .long("despite-answers")
+        .action(ArgAction::SetTrue)
+        .requires("yes")
+        .help("Go on although somebody answers at the peer address of a voter that is not here");
     let json = Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print the report and the outcome as a JSON object each");
     Command::new("recover")
         .about("After a majority was lost for ever: make a survivor a cluster of its own. Says what may be lost, and asks first")
@@ -298,6 +304,7 @@ fn recover_command() -> Command {
         .arg(dir())
         .arg(data_dir)
         .arg(yes)
+        .arg(despite_answers)
         .arg(json)
 }
 
@@ -412,9 +419,11 @@ mod tests {
         assert_eq!(cluster("redraft status"), ClusterCommand::Overview { dir: dir.clone() });
         assert_eq!(cluster("redraft status --watch --dir /d"), ClusterCommand::Watch { dir: "/d".into() });
         assert_eq!(cluster("redraft cluster rejoin --node 2 --dir /d"), ClusterCommand::Rejoin { dir: "/d".into(), node: 2 });
-        let recover = |survivors, yes, json| ClusterCommand::Recover(RecoverOptions { survivors, yes, json });
+        let recover = |survivors, yes, json| ClusterCommand::Recover(RecoverOptions { survivors, yes, despite_answers: false, json });
         assert_eq!(cluster("redraft cluster recover"), recover(Survivors::Cluster(dir.clone()), false, false));
         assert_eq!(cluster("redraft cluster recover --dir /d --yes"), recover(Survivors::Cluster("/d".into()), true, false));
+        let despite_answers = RecoverOptions { survivors: Survivors::Cluster(dir.clone()), yes: true, despite_answers: true, json: false };
+        assert_eq!(cluster("redraft cluster recover --yes --despite-answers"), ClusterCommand::Recover(despite_answers));
         let data_dirs = Survivors::DataDirs(vec!["/a".into(), "/b".into()]);
         assert_eq!(cluster("redraft cluster recover --data-dir /a --data-dir /b --json"), recover(data_dirs, false, true));
         assert_eq!(cluster("redraft cluster health"), ClusterCommand::Health { dir });
@@ -457,6 +466,7 @@ mod tests {
             "redraft cluster recover --dir /d --data-dir /a",
             "the argument '--dir <DIR>' cannot be used with '--data-dir <DIR>'; try --help",
         );
+        check("redraft cluster recover --despite-answers", "the following required arguments were not provided: --yes; try --help");
         check("redraft cluster transfer --to 10", "invalid value '10' for '--to <N>': 10 is not in 1..=9; try --help");
         check("redraft cli -p 0", "invalid value '0' for '--port <PORT>': 0 is not in 1..=65535; try --help");
         check("redraft cli -h a,b", "invalid value 'a,b' for '--host <HOST>': not a host; try --help");

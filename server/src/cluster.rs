@@ -62,6 +62,8 @@ pub struct RecoverOptions {
     pub survivors: Survivors,
     /// Whether it was agreed to already.
     pub yes: bool,
+    /// Whether that holds although voters that are taken for lost seem to live.
+    pub despite_answers: bool,
     /// Whether the report is for scripts.
     pub json: bool,
 }

@@ -1,6 +1,7 @@
 //! A majority that is lost for ever: what is left becomes a cluster of its own, by hand, and says so before.
 
 use std::fs;
+use std::net::TcpListener;
 use std::path::Path;
 use std::time::Duration;
 
@@ -84,7 +85,11 @@ fn a_survivor_becomes_a_cluster_that_empty_nodes_join() {
     let report: serde_json::Value = refused.output.lines().find_map(|line| serde_json::from_str(line).ok()).expect("a report");
     assert!(report["directories"][0]["error"].is_string(), "{report}");
     assert!(report["refusal"].as_str().is_some_and(|text| text.contains("leave it out of the command")), "{report}");
-    let [report, done] = outcome(&recover(&[&survivor_dir], &["--yes", "--json"]));
+    // Somebody is where one of them was.
+    let listener = TcpListener::bind(cluster[lost[0]].peer_address()).expect("the node is gone");
+    check_refused(&recover(&[&survivor_dir], &["--yes"]), "--despite-answers");
+    let [report, done] = outcome(&recover(&[&survivor_dir], &["--yes", "--despite-answers", "--json"]));
+    drop(listener);
     assert_eq!(report["refusal"], serde_json::Value::Null);
     assert_eq!(report["survivor"]["node_id"].as_u64(), Some(survivor_id));
     let cluster_id = done["cluster_id"].as_str().expect("text").to_owned();

@@ -9,8 +9,11 @@
 
 use std::fs;
 use std::io::{self, IsTerminal, Write};
+use std::net::{TcpStream, ToSocketAddrs};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, UNIX_EPOCH};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use serde::Serialize;
 
@@ -24,6 +27,8 @@ use crate::rejoin;
 
 /// What has to be typed.
 const CONSENT: &str = "recover";
+/// How long the addresses of voters that are not here may take to answer, all of them together.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(1);
 /// What to do about a failure in the middle.
 const GO_ON: &str = "the recovery was begun and is not finished: mend this and run the same command again";
 /// The same, when nobody knows any more what the disk has.
@@ -38,6 +43,7 @@ pub(super) fn recover(options: &RecoverOptions, sizes: StorageOptions, out: &mut
     let mut found = site.dirs().into_iter().map(|dir| Found::at(dir, sizes)).collect::<Result<Vec<_>, _>>()?;
     let choice = choose(&found.iter().filter_map(Found::account).collect::<Vec<_>>());
     let mut report = Report::of(&found, choice.as_ref().ok());
+    report.look_for_the_missing();
     report.refusal = choice.as_ref().err().cloned().or_else(|| report.doubt(options));
     report.print(options, out)?;
     if let Some(refusal) = report.refusal {
@@ -227,6 +233,30 @@ fn knowing<'a>(accounts: &[(&Path, &'a Account)]) -> Option<&'a Account> {
     members.max_by_key(|account| account.commit.index)
 }
 
+/// Says for each address whether somebody listens there, as far as that shows in time.
+/// Each has a thread, which may outlive this: a name may take long to resolve. There are no more addresses than a configuration has voters.
+fn answers(addresses: &[Option<String>]) -> Vec<bool> {
+    let (sender, receiver) = mpsc::sync_channel(addresses.len());
+    for (at, address) in addresses.iter().enumerate() {
+        let (sender, Some(address)) = (sender.clone(), address.clone()) else { continue };
+        thread::spawn(move || {
+            let mut places = address.to_socket_addrs().into_iter().flatten();
+            if places.any(|place| TcpStream::connect_timeout(&place, ANSWER_PATIENCE).is_ok()) {
+                // After the time is up nobody wants to know.
+                let _ = sender.send(at);
+            }
+        });
+    }
+    // Without any sender left, nobody is waited for.
+    drop(sender);
+    let deadline = Instant::now() + ANSWER_PATIENCE;
+    let mut answers = vec![false; addresses.len()];
+    while let Ok(at) = receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+        answers[at] = true;
+    }
+    answers
+}
+
 fn ask() -> Result<(), ClusterError> {
     let mut line = String::new();
     if !io::stdin().is_terminal() {
@@ -279,28 +309,63 @@ struct Plan {
     commit_index: u64,
     /// Entries behind that, which it does not know to be committed.
     uncommitted_entries: u64,
-    /// As it knows them.
+    /// As the directory knows them that knows most of what was committed.
     voters: Vec<u64>,
     /// Those without a directory here.
     missing_voters: Vec<u64>,
+    /// Where these are, and whether they live.
+    missing: Vec<Missing>,
     /// Members that are removed.
     removed: Vec<u64>,
     /// Null unless a recovery was begun: the cluster that it makes.
     begun: Option<String>,
 }
 
+/// A voter without a directory here.
+#[derive(Debug, Serialize)]
+struct Missing {
+    node_id: u64,
+    /// Its peer address; null if no table here has it.
+    peer: Option<String>,
+    /// Whether somebody listens there.
+    answers: bool,
+}
+
+impl Missing {
+    fn of(node_id: u64, accounts: &[(&Path, &Account)]) -> Self {
+        let in_table = |account: &Account| account.own.iter().chain(&account.others).find(|member| member.node_id == node_id).cloned();
+        let known = accounts.iter().filter_map(|(_, account)| Some((account.applied, in_table(account)?.addresses.peer)));
+        Self { node_id, peer: known.max().map(|(_, peer)| peer).filter(|peer| !peer.is_empty()), answers: false }
+    }
+
+    fn shown(&self) -> String {
+        format!("{} ({})", self.node_id, self.peer.as_deref().unwrap_or("its address is not known"))
+    }
+}
+
 impl Report {
     fn of(found: &[Found], chosen: Option<&PathBuf>) -> Self {
         let accounts: Vec<_> = found.iter().filter_map(Found::account).collect();
-        let present: Vec<u64> = accounts.iter().filter(|(_, account)| account.is_member()).map(|(_, account)| account.node_id).collect();
         let chosen = chosen.and_then(|chosen| accounts.iter().find(|(dir, _)| dir == chosen));
-        let survivor = chosen.map(|(dir, account)| Plan::of(dir, account, &present));
+        let survivor = chosen.map(|(dir, account)| Plan::of(dir, account, &accounts));
         Self { directories: found.iter().map(Row::of).collect(), survivor, refusal: None }
+    }
+
+    /// Finds out whether those live that are taken for lost. What was begun goes on in any case.
+    fn look_for_the_missing(&mut self) {
+        let Some(plan) = self.survivor.as_mut().filter(|plan| plan.begun.is_none()) else { return };
+        let addresses: Vec<_> = plan.missing.iter().map(|missing| missing.peer.clone()).collect();
+        for (missing, answers) in plan.missing.iter_mut().zip(answers(&addresses)) {
+            missing.answers = answers;
+        }
     }
 
     /// Why it is not done without somebody who has read the report.
     fn doubt(&self, options: &RecoverOptions) -> Option<String> {
-        self.survivor.as_ref().filter(|plan| options.yes && plan.begun.is_none())?;
+        let plan = self.survivor.as_ref().filter(|plan| options.yes && plan.begun.is_none())?;
+        if let Some(text) = plan.who_answers().filter(|_| !options.despite_answers) {
+            return Some(format!("{text}; if these are other programs, or nodes without data, add --despite-answers"));
+        }
         // In the directory of a cluster nobody names those that cannot be used, and what is lost is mostly among them.
         let is_named = matches!(options.survivors, Survivors::DataDirs(_));
         let (dir, error) = self.unusable().next().filter(|_| is_named)?;
@@ -371,8 +436,10 @@ impl Row {
 }
 
 impl Plan {
-    fn of(dir: &Path, account: &Account, present: &[u64]) -> Self {
-        let voters = account.voters();
+    fn of(dir: &Path, account: &Account, accounts: &[(&Path, &Account)]) -> Self {
+        let voters = knowing(accounts).unwrap_or(account).voters();
+        let is_here = |voter: u64| accounts.iter().any(|(_, account)| account.is_member() && account.node_id == voter);
+        let missing_voters: Vec<u64> = voters.iter().copied().filter(|voter| !is_here(*voter)).collect();
         Self {
             dir: shown(dir),
             node_id: account.node_id,
@@ -382,11 +449,19 @@ impl Plan {
             last_time_ms: account.log_time_ms,
             commit_index: account.commit.index,
             uncommitted_entries: account.last.index - account.commit.index,
-            missing_voters: voters.iter().copied().filter(|voter| !present.contains(voter)).collect(),
+            missing: missing_voters.iter().map(|voter| Missing::of(*voter, accounts)).collect(),
+            missing_voters,
             voters,
-            removed: account.others.clone(),
+            removed: account.others.iter().map(|member| member.node_id).collect(),
             begun: account.begun.clone(),
         }
+    }
+
+    /// Who is taken for lost and may live.
+    fn who_answers(&self) -> Option<String> {
+        let answering: Vec<_> = self.missing.iter().filter(|missing| missing.answers).map(Missing::shown).collect();
+        let text = "somebody answers at the peer addresses of these voters, so they may not be lost";
+        (!answering.is_empty()).then(|| format!("{text}: {}", answering.join(", ")))
     }
 
     fn lines(&self) -> Vec<String> {
@@ -395,11 +470,13 @@ impl Plan {
         }
         let Self { node_id, last_term, last_index, commit_index, uncommitted_entries, .. } = self;
         let time = utc(self.last_time_ms);
-        vec![
+        let missing: Vec<_> = self.missing.iter().map(Missing::shown).collect();
+        let missing = if missing.is_empty() { "none".to_owned() } else { missing.join(", ") };
+        let mut lines = vec![
             format!("cluster:     {}", self.cluster_id),
-            format!("voters:      {}, as the survivor knows them: {}", self.voters.len(), list(&self.voters)),
-            format!("not here:    {}", list(&self.missing_voters)),
-            format!("survivor:    node {node_id} in {}, whose log has the last entry: term {last_term}, index {last_index}", self.dir),
+            format!("voters:      {}, as far as is known here: {}", self.voters.len(), list(&self.voters)),
+            format!("not here:    {missing}"),
+            format!("survivor:    node {node_id} in {}, whose last entry is of term {last_term}, index {last_index}", self.dir),
             format!(
                 "may be lost: what other nodes acknowledged after that entry ({time} by the leader's clock); nobody here can know how much"
             ),
@@ -411,7 +488,11 @@ impl Plan {
                 "it becomes:  the only voter of a new cluster. The other members ({}) are removed for ever: only empty nodes can join",
                 list(&self.removed)
             ),
-        ]
+        ];
+        if let Some(text) = self.who_answers() {
+            lines.push(format!("warning:     {text}. If it is them, do not go on: start the node that is here, and nothing is lost"));
+        }
+        lines
     }
 }
 
@@ -480,6 +561,8 @@ fn utc(ms: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
     use raft::eraftpb::ConfState;
     use raftlog::log::LogPosition;
 
@@ -491,7 +574,7 @@ mod tests {
             cluster_id: "one".to_owned(),
             node_id,
             own: Some(Member { node_id, ..Member::default() }),
-            others: voters.iter().copied().filter(|id| *id != node_id).collect(),
+            others: voters.iter().filter(|id| **id != node_id).map(|id| Member { node_id: *id, ..Member::default() }).collect(),
             configuration: ConfState { voters: voters.to_vec(), ..ConfState::default() },
             term: last.0,
             applied: 6,
@@ -589,18 +672,21 @@ mod tests {
         check(&[begun(1), begun(2)], Err("recoveries were begun in /0 and in /1"));
     }
 
+    fn plan(account: &Account) -> Plan {
+        Plan::of(Path::new("/good"), account, &[(Path::new("/good"), account)])
+    }
+
     /// A report on a directory that can be used and one that cannot.
     fn report() -> Report {
         let account = account(1, (4, 90), &[1, 2, 3]);
         let rows = [("/good", None), ("/bad", Some("a checksum does not fit"))];
         let row = |(dir, error): (&str, Option<&str>)| Row { dir: dir.to_owned(), error: error.map(str::to_owned), ..Row::default() };
-        Report { directories: rows.map(row).into(), survivor: Some(Plan::of(Path::new("/good"), &account, &[1])), refusal: None }
+        Report { directories: rows.map(row).into(), survivor: Some(plan(&account)), refusal: None }
     }
 
     #[test]
     fn what_was_named_and_cannot_be_used_is_not_passed_over_unseen() {
-        let options =
-            |survivors, yes| RecoverOptions { survivors, yes, json: false };
+        let options = |survivors, yes| RecoverOptions { survivors, yes, despite_answers: false, json: false };
         let named = Survivors::DataDirs(vec!["/good".into(), "/bad".into()]);
         let mut report = report();
         let text = report.doubt(&options(named.clone(), true)).expect("it was named");
@@ -617,17 +703,58 @@ mod tests {
 
     #[test]
     fn the_report_says_what_may_be_lost_and_what_may_appear() {
-        let account = Account { log_time_ms: 1_795_775_102_000, ..account(1, (4, 90), &[1, 2, 3]) };
-        let text = Plan::of(Path::new("/d"), &account, &[1]).lines().join("\n");
+        let mut account = Account { log_time_ms: 1_795_775_102_000, ..account(1, (4, 90), &[1, 2, 3]) };
+        account.others[0].addresses.peer = "two:16379".to_owned();
+        let text = plan(&account).lines().join("\n");
         for words in [
-            "voters:      3, as the survivor knows them: 1, 2, 3",
-            "not here:    2, 3",
-            "node 1 in /d, whose log has the last entry: term 4, index 90",
+            "voters:      3, as far as is known here: 1, 2, 3",
+            "not here:    2 (two:16379), 3 (its address is not known)",
+            "node 1 in /good, whose last entry is of term 4, index 90",
             "acknowledged after that entry (Fri, 27 Nov 2026 10:25:02 GMT by the leader's clock)",
             "84 entries behind index 6",
             "The other members (2, 3) are removed for ever",
         ] {
             assert!(text.contains(words), "{words}:\n{text}");
         }
+        assert!(!text.contains("warning:"), "{text}");
+    }
+
+    #[test]
+    fn who_is_taken_for_lost_and_answers_is_no_matter_for_scripts() {
+        let options = |yes, despite_answers| RecoverOptions {
+            survivors: Survivors::DataDirs(vec!["/good".into()]),
+            yes,
+            despite_answers,
+            json: false,
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let [alive, gone] = [&listener, &TcpListener::bind("127.0.0.1:0").expect("a port")].map(|one| one.local_addr().expect("bound"));
+        let mut account = account(1, (4, 90), &[1, 2, 3, 4]);
+        account.others[0].addresses.peer = gone.to_string();
+        account.others[1].addresses.peer = alive.to_string();
+        let mut report = Report { directories: Vec::new(), survivor: Some(plan(&account)), refusal: None };
+        assert_eq!(report.doubt(&options(true, false)), None, "nobody has looked");
+        report.look_for_the_missing();
+        let answering: Vec<_> = report.survivor.iter().flat_map(|plan| &plan.missing).map(|missing| missing.answers).collect();
+        assert_eq!(answering, [false, true, false]);
+        let text = report.doubt(&options(true, false)).expect("node 3 answers");
+        assert!(text.contains(&format!("3 ({alive})")) && text.contains("--despite-answers"), "{text}");
+        assert!(report.lines().last().is_some_and(|line| line.starts_with("warning:")));
+        assert_eq!(report.doubt(&options(true, true)), None);
+        assert_eq!(report.doubt(&options(false, false)), None, "who is asked has read the warning");
+    }
+
+    #[test]
+    fn addresses_come_from_the_latest_table() {
+        let at = |applied, peer: &str| {
+            let mut account = Account { applied, ..account(1, (4, 90), &[1, 2, 3]) };
+            account.others[0].addresses.peer = peer.to_owned();
+            account
+        };
+        let accounts = [at(7, "then"), at(9, "now"), at(8, "later")];
+        let accounts: Vec<_> = accounts.iter().map(|account| (Path::new("/d"), account)).collect();
+        assert_eq!(Missing::of(2, &accounts).peer.as_deref(), Some("now"));
+        assert_eq!(Missing::of(3, &accounts).peer, None);
+        assert_eq!(Missing::of(9, &accounts).peer, None);
     }
 }

@@ -98,8 +98,8 @@ pub struct Account {
     pub node_id: u64,
     /// The node in its own table of members; `None` if it was removed, or has no data yet.
     pub own: Option<Member>,
-    /// Ids of the other members.
-    pub others: Vec<u64>,
+    /// The other members.
+    pub others: Vec<Member>,
     /// The configuration that a start of the node would come to before it could vote for itself.
     pub configuration: ConfState,
     /// The highest term it has seen.
@@ -325,7 +325,7 @@ fn look(storage: &Storage, begun: Option<&Recovery>) -> Result<Account, Recovery
         cluster_id: identity.cluster_id.clone(),
         node_id: identity.node_id,
         own: table.get(identity.node_id).or(begun.map(|begun| &begun.own)).cloned(),
-        others: table.members.iter().map(|member| member.node_id).filter(|id| *id != identity.node_id).collect(),
+        others: table.members.iter().filter(|member| member.node_id != identity.node_id).cloned().collect(),
         configuration: configuration_after(identity.node_id, store, applied, &changes)?,
         term,
         applied,

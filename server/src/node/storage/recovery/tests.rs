@@ -251,7 +251,8 @@ fn an_account_tells_what_a_start_would_come_to() {
         let found = (&configuration.voters[..], &configuration.voters_outgoing[..], &configuration.learners[..]);
         assert_eq!(found, (voters, outgoing, learners), "{committed} committed");
         assert_eq!((account.is_voter(), account.is_learner()), (committed < 8, false), "{committed} committed");
-        assert_eq!((account.cluster_id.as_str(), account.node_id, account.others.as_slice()), (OLD, 1, &[2, 3][..]));
+        let others: Vec<u64> = account.others.iter().map(|member| member.node_id).collect();
+        assert_eq!((account.cluster_id.as_str(), account.node_id, &others[..]), (OLD, 1, &[2, 3][..]));
         let index = FIRST - 1 + committed;
         let commit = LogPosition { index, term: if committed == 0 { INITIAL_POSITION.term } else { index } };
         assert_eq!((account.term, account.applied, account.commit, account.last), (LAST.term, FIRST - 1, commit, LAST));
