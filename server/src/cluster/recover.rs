@@ -10,6 +10,7 @@
 use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::net::{TcpStream, ToSocketAddrs};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
@@ -40,6 +41,8 @@ const START_OVER: &str = "the recovery was begun and cannot be finished: what th
 /// A node runs, no directory can be used, a majority is there, nobody agrees, or something cannot be written.
 pub(super) fn recover(options: &RecoverOptions, sizes: StorageOptions, out: &mut dyn Write) -> Result<(), ClusterError> {
     let mut site = Site::find(&options.survivors)?;
+    let user = rustix::process::geteuid().as_raw();
+    site.dirs().iter().try_for_each(|dir| check_owner(dir, user))?;
     let mut found = site.dirs().into_iter().map(|dir| Found::at(dir, sizes)).collect::<Result<Vec<_>, _>>()?;
     let choice = choose(&found.iter().filter_map(Found::account).collect::<Vec<_>>());
     let mut report = Report::of(&found, choice.as_ref().ok());
@@ -65,6 +68,21 @@ pub(super) fn recover(options: &RecoverOptions, sizes: StorageOptions, out: &mut
     let set_aside = carry_out(&mut site, &dir, survivor, &cluster_id).map_err(unfinished)?;
     let peer = account.own.as_ref().map(|own| own.addresses.peer.clone()).unwrap_or_default();
     Outcome { node_id: account.node_id, dir: shown(&dir), cluster_id, set_aside, peer }.print(options, out)
+}
+
+/// Checks that the databases in a directory are this user's: looking at them writes to them, and the node's own user could not open them
+/// afterwards, whoever else had looked. The data directory itself may be where a volume is mounted, which is often somebody else's.
+/// # Errors
+/// They are another user's. What is not there is told in the report.
+fn check_owner(dir: &Path, user: u32) -> Result<(), ClusterError> {
+    for part in ["log", "data"].map(|part| dir.join(part)) {
+        if let Some(owner) = fs::metadata(&part).ok().map(|metadata| metadata.uid()).filter(|owner| *owner != user) {
+            let text = format!("{} belongs to user {owner}, and this is user {user}", part.display());
+            let way = format!("run it as that user (sudo -u '#{owner}'), or its node cannot open its files afterwards");
+            return Err(ClusterError::NotRecovered(format!("{text}: {way}")));
+        }
+    }
+    Ok(())
 }
 
 /// Does what was agreed to. Returns where other nodes' former directories are.
@@ -742,6 +760,17 @@ mod tests {
         assert!(report.lines().last().is_some_and(|line| line.starts_with("warning:")));
         assert_eq!(report.doubt(&options(true, true)), None);
         assert_eq!(report.doubt(&options(false, false)), None, "who is asked has read the warning");
+    }
+
+    #[test]
+    fn nobody_but_the_owner_of_the_databases_looks_at_them() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let user = fs::metadata(dir.path()).expect("it is there").uid();
+        assert!(check_owner(dir.path(), user + 1).is_ok(), "there are none");
+        fs::create_dir(dir.path().join("data")).expect("a directory");
+        assert!(check_owner(dir.path(), user).is_ok());
+        let text = check_owner(dir.path(), user + 1).expect_err("somebody else's").to_string();
+        assert!(text.contains(&format!("belongs to user {user}, and this is user {}: run it as that user", user + 1)), "{text}");
     }
 
     #[test]
