@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use redraft_tests::client::integer;
 use redraft_tests::dir::copy_dir;
 use redraft_tests::node::wait_status;
 use redraft_tests::process::{Finished, run_redraft};
@@ -133,6 +134,77 @@ fn a_survivor_becomes_a_cluster_that_empty_nodes_join() {
     eventually("its addresses are not taken", || stray.log().contains("does not take this node's addresses").then_some(()));
     assert_eq!(cluster[survivor].status().members, whole.members);
     assert_eq!(cluster.client(lost[1]).incr("n"), 4);
+}
+
+#[test]
+fn what_a_survivor_that_is_behind_never_had_is_lost_and_its_revisions_do_not_come_again() {
+    let mut cluster = Cluster::start(3);
+    write(&mut cluster.client(0));
+    let before = cluster.wait_converged();
+    let survivor = cluster.followers()[0];
+    let (others, dir) = (cluster.others(survivor), cluster[survivor].dir().to_path_buf());
+    cluster[survivor].kill();
+    let mut client = cluster.client(others[0]);
+    assert_eq!(client.incr("n"), 2);
+    let lost_revision = integer(&client.must(&["REVISION", "n"]));
+    let has_more = wait_status(&cluster[others[0]], "it has applied more", |status| status.applied_index > before.last_index);
+    for position in others {
+        cluster[position].kill();
+        cluster[position].wipe();
+    }
+    let report = recover(&[&dir], &[]);
+    check_refused(&report, "may be lost: what other nodes acknowledged after that entry");
+    let [report, _] = outcome(&recover(&[&dir], &["--yes", "--json"]));
+    let plan = &report["survivor"];
+    assert!(plan["last_index"].as_u64().is_some_and(|last| last < has_more.applied_index), "{report}");
+    assert_eq!(plan["missing"].as_array().map(|missing| missing.iter().all(|voter| voter["answers"] == false)), Some(true), "{report}");
+
+    cluster.start_node(survivor);
+    cluster[survivor].wait_ready();
+    let mut client = cluster.client(survivor);
+    check(&mut client);
+    assert_eq!(client.incr("n"), 2);
+    let revision = integer(&client.must(&["REVISION", "n"]));
+    assert!(revision > lost_revision, "{revision} is not given out a second time");
+}
+
+#[test]
+fn of_two_survivors_the_one_that_has_more_is_taken() {
+    let mut cluster = Cluster::start_with(5, &["--replication-factor", "5"]);
+    write(&mut cluster.client(0));
+    cluster.wait_converged();
+    let [shorter, longer] = cluster.followers()[..2] else { panic!("four follow") };
+    cluster[shorter].kill();
+    cluster.client(longer).set("late", "kept");
+    cluster.wait_converged();
+    let longer_id = cluster.node_id(longer);
+    cluster[longer].kill();
+    let rest: Vec<usize> = cluster.positions().filter(|position| ![shorter, longer].contains(position)).collect();
+    cluster.client(rest[0]).set("later", "lost");
+    for position in &rest {
+        cluster[*position].kill();
+        cluster[*position].wipe();
+    }
+    let dirs = [longer, shorter].map(|position| cluster[position].dir().to_path_buf());
+    for dirs in [[&dirs[0], &dirs[1]], [&dirs[1], &dirs[0]]] {
+        let refused = recover(&dirs.map(PathBuf::as_path), &["--json"]);
+        check_refused(&refused, &format!("\"survivor\":{{\"dir\":\"{}\",\"node_id\":{longer_id}", cluster[longer].dir().display()));
+    }
+    let [report, done] = outcome(&recover(&[&dirs[1], &dirs[0]], &["--yes", "--json"]));
+    let last = |row: usize| report["directories"][row]["last_index"].as_u64().expect("a number");
+    assert!(last(0) < last(1), "{report}");
+    assert_eq!(report["survivor"]["missing_voters"].as_array().map(Vec::len), Some(3), "{report}");
+    assert_eq!(done["node_id"].as_u64(), Some(longer_id));
+    cluster.start_node(longer);
+    cluster[longer].wait_ready();
+    let mut client = cluster.client(longer);
+    check(&mut client);
+    assert_eq!(client.get("late").as_deref(), Some(b"kept".as_slice()));
+    assert_eq!(client.get("later"), None);
+    // The other one is of the former cluster.
+    cluster[shorter].add_flags(&["--cluster-id", done["cluster_id"].as_str().expect("text")]);
+    cluster.start_node(shorter);
+    assert_eq!(cluster[shorter].wait_end().code(), Some(1), "it belongs to another cluster");
 }
 
 #[test]
