@@ -316,6 +316,7 @@ def test_the_slow_log_and_the_configuration_are_those_of_the_asked_node(cluster,
     try:
         row.get_by_role("button").click()
         expect(page.get_by_role("dialog")).to_contain_text("alone")
+        expect(page.get_by_role("dialog")).to_contain_text("1 to ")
         page.get_by_role("dialog").get_by_label("Value").fill("777")
         answer_dialog(page, "Change it")
         expect(row).to_contain_text("777")
@@ -455,6 +456,34 @@ def test_with_a_password_the_page_needs_it_once(tmp_path, pages):
             expect(last_reply(page)).to_have_text("OK")
             expect(page.get_by_role("dialog")).to_have_count(0)
             page.reload()
+    finally:
+        node.close()
+
+
+def test_the_password_is_changed_without_being_shown(tmp_path, pages):
+    pages.tolerate_failed_requests()
+    node = Node(tmp_path, requirepass="before")
+    try:
+        node.start()
+        page = pages.visit(f"127.0.0.1:{node.port + 1000}", "configuration")
+        dialog = page.get_by_role("dialog")
+        dialog.get_by_label("Password").fill("before")
+        answer_dialog(page, "Sign in")
+        page.get_by_role("button", name="Change requirepass").click()
+        field = dialog.get_by_label("Value")
+        expect(field).to_have_attribute("type", "password")
+        expect(field).to_have_value("")
+        dialog.get_by_role("button", name="Change it").click()
+        with client(node.port, password="before") as connection:
+            assert connection.ping(), "an empty field is not sent"
+        field.fill("after")
+        answer_dialog(page, "Change it")
+        with client(node.port, password="after") as connection:
+            assert connection.ping()
+        # The page goes on with it.
+        page.reload()
+        expect(page.locator("#strip")).to_contain_text("sees it")
+        expect(dialog).to_have_count(0)
     finally:
         node.close()
 

@@ -65,6 +65,12 @@ export function askThrough(nodeId) {
   current = origins.get(nodeId) ?? current;
 }
 
+/** Shows this password from now on. */
+export function usePassword(given) {
+  password = given;
+  remember('password', given);
+}
+
 /** Lets the page ask for the password again after it was declined. */
 export function signIn() {
   declined = false;
@@ -222,7 +228,5 @@ async function replacePassword(wasRefused) {
   });
   const given = await asking;
   declined = given === null;
-  if (declined) return;
-  password = given;
-  remember('password', given);
+  if (!declined) usePassword(given);
 }

@@ -1,11 +1,14 @@
 // Configuration: every option of the asked node. A change goes to the node whose values are shown, never to the next one.
 
-import { carryOut, currentOrigin, nameOf, read } from './api.js';
+import { carryOut, currentOrigin, nameOf, read, usePassword } from './api.js';
 import { openDialog } from './dialog.js';
 import { h, morph, problem, table } from './dom.js';
 import { plural } from './format.js';
 import { announce } from './status.js';
 import { follow, state } from './watch.js';
+
+/** What a node gives in the place of a secret. */
+const HIDDEN = '(hidden)';
 
 /** A value as it stands in the table; no value is told apart from an empty cell. */
 function shown(value) {
@@ -14,8 +17,9 @@ function shown(value) {
 
 const COLUMNS = [
   { title: 'Option', cell: (option) => h('code', null, option.name) },
-  { title: 'Value', cell: (option) => [shown(option.value), option.unit && ` ${option.unit}`] },
+  { title: 'Value', cell: (option) => shown(option.value) },
   { title: 'Default', cell: (option) => (option.value === option.default ? '' : shown(option.default)) },
+  { title: 'Allowed', cell: (option) => option.values },
   { title: 'Meaning', cell: (option) => option.text },
   { title: 'Change', cell: changeButton },
 ];
@@ -50,13 +54,16 @@ function mount(root, signal) {
 
   function change(option) {
     const at = asked;
-    const isSecret = option.value === '(set)';
-    const field = h('input', { type: 'text', value: isSecret ? '' : option.value, spellcheck: 'false', autocomplete: 'off' });
+    const isSecret = option.secret || option.value === HIDDEN;
+    // A secret is not known here, so its field begins empty; required, since empty would take the secret away.
+    const kind = isSecret ? { type: 'password', autocomplete: 'new-password', required: true } : { type: 'text', autocomplete: 'off' };
+    const field = h('input', { ...kind, value: isSecret ? '' : option.value, spellcheck: 'false' });
     return openDialog({
       title: `Change ${option.name}`,
       body: [
         h('p', null, option.text),
-        h('label', null, `Value${option.unit ? ` (${option.unit})` : ''} `, field),
+        h('label', null, `Value${option.values ? ` (${option.values})` : ''} `, field),
+        isSecret && h('p', null, `What it is now is not shown. To have none, send CONFIG SET ${option.name} "" in the console.`),
         h('p', null, `It holds on ${nameOf(at)} alone, at once, and until its process ends. `
           + 'For longer, give it as a flag, in the environment or in the file; for other nodes, change it there.'),
       ],
@@ -64,6 +71,7 @@ function mount(root, signal) {
       danger: true,
       submit: async () => {
         await carryOut(['CONFIG', 'SET', option.name, field.value], { at });
+        if (option.name === 'requirepass') usePassword(field.value);
         announce(`${option.name} is changed.`);
         await load();
       },
