@@ -343,6 +343,19 @@ def test_members_are_told_apart_and_leadership_is_handed_over(cluster, db, pages
     expect(page.get_by_text("All members hold the same data.").first).to_be_visible(timeout=60_000)
 
 
+def test_a_comparison_tells_that_it_goes_on(cluster, db, pages):
+    page = pages.open(admin_of(cluster), "members")
+    pending = []
+    page.route("**/command", pending.append)
+    page.get_by_role("button", name="Compare all data…").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("button", name="Compare", exact=True).click()
+    expect(dialog.get_by_role("status")).to_contain_text("have been reading for")
+    pending[0].continue_()
+    expect(page.get_by_text("All members hold the same data.").first).to_be_visible(timeout=60_000)
+    expect(dialog).to_have_count(0)
+
+
 # --- Failures ----------------------------------------------------------------------------------------------------------------------------
 
 

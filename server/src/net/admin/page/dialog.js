@@ -6,12 +6,14 @@ let opened = 0;
 
 /**
  * Opens a dialog; resolves when it is closed, to what `submit` returned, or to null when it was dismissed. An error that `submit` throws is
- * shown in the dialog, which stays. `submit` does all that follows from success: the dialog may be dismissed while it works.
+ * shown in the dialog, which stays. `submit` does all that follows from success: the dialog may be dismissed while it works. It is given a
+ * function that shows a sentence on how far it is.
  */
 export function openDialog({ title, body, action, danger = false, submit }) {
   return new Promise((resolve) => {
     const id = `dialog-${(opened += 1)}`;
     const place = h('div', { role: 'alert' });
+    const progress = h('p', { role: 'status', class: 'soft' });
     let result = null;
     let busy = false;
 
@@ -22,12 +24,13 @@ export function openDialog({ title, body, action, danger = false, submit }) {
       dialog.setAttribute('aria-busy', 'true');
       place.replaceChildren();
       try {
-        result = await submit();
+        result = await submit((sentence) => progress.replaceChildren(sentence));
         dialog.close();
       } catch (error) {
         place.replaceChildren(problem(error));
       } finally {
         busy = false;
+        progress.replaceChildren();
         dialog.removeAttribute('aria-busy');
       }
     }
@@ -36,7 +39,7 @@ export function openDialog({ title, body, action, danger = false, submit }) {
     const actions = h('p', { class: 'actions' },
       h('button', { type: 'button', click: () => dialog.close() }, 'Cancel'),
       h('button', { type: 'submit', class: danger ? 'danger' : 'primary' }, action));
-    const form = h('form', { method: 'dialog', submit: carryOut }, h('h2', { id }, title), body, place, actions);
+    const form = h('form', { method: 'dialog', submit: carryOut }, h('h2', { id }, title), body, progress, place, actions);
     const dialog = h('dialog', { 'aria-labelledby': id }, form);
     dialog.addEventListener('close', () => {
       dialog.remove();

@@ -10,8 +10,10 @@ import { announce } from './status.js';
 import { follow, leaderOf, state } from './watch.js';
 
 const REPLICATION_EVERY_MS = 2000;
-/** Each member reads all that it stores. */
-const VERIFY_MS = 600_000;
+/** Each member reads all that it stores; a node waits as long for the others. */
+const VERIFY_MS = 3_600_000;
+/** Seldom enough for who has it read out. */
+const PROGRESS_EVERY_MS = 10_000;
 
 const MEMBERS = [
   { title: 'Node', cell: (member) => String(member.node_id) },
@@ -102,6 +104,22 @@ function remove(id) {
   });
 }
 
+/** Compares, and tells again and again how long it has taken: nobody knows how far it is. */
+async function compare(tell) {
+  const startedMs = Date.now();
+  const progress = () => {
+    const spent = duration(Math.round((Date.now() - startedMs) / 1000));
+    tell(`The members have been reading for ${spent}; it may take an hour. It goes on, and the page waits for it, also after Cancel.`);
+  };
+  progress();
+  const telling = setInterval(progress, PROGRESS_EVERY_MS);
+  try {
+    return await carryOut(['RAFT', 'VERIFY'], { timeoutMs: VERIFY_MS });
+  } finally {
+    clearInterval(telling);
+  }
+}
+
 function verify(place) {
   return confirmAction({
     title: 'Compare the data of all members?',
@@ -110,8 +128,8 @@ function verify(place) {
       'A replica that a majority contradicts stops, with exit code 3, until it is started with --rejoin.',
     ],
     action: 'Compare',
-    submit: async () => {
-      const result = plain(await carryOut(['RAFT', 'VERIFY'], { timeoutMs: VERIFY_MS }));
+    submit: async (tell) => {
+      const result = plain(await compare(tell));
       announce(VERDICTS[result.result] ?? result.result);
       place.replaceChildren(h('h2', null, `Comparison as of index ${count(result.index)}`),
         h('p', null, VERDICTS[result.result] ?? result.result),
