@@ -278,6 +278,51 @@ def test_keys_come_page_by_page_in_both_directions(cluster, db, pages):
     expect(listed).to_have_text(["elsewhere"])
 
 
+def test_keys_that_a_browser_takes_out_of_a_path_are_keys_like_others(cluster, db, pages):
+    pages.tolerate_failed_requests()
+    page = pages.open(admin_of(cluster), "keys")
+    dialog = page.get_by_role("dialog")
+    for typed, key in [('""', b""), (".", b"."), ("..", b"..")]:
+        page.get_by_role("button", name="New key…").click()
+        dialog.get_by_label("Key", exact=True).fill(typed)
+        dialog.get_by_label("Value", exact=True).fill("one")
+        answer_dialog(page, "Create")
+        assert db.get(key) == b"one", key
+        page.get_by_role("button", name=typed, exact=True).click()
+        expect(value_shown(page)).to_have_text("one")
+        page.get_by_role("button", name="Edit…").click()
+        dialog.get_by_label("Value", exact=True).fill("two")
+        answer_dialog(page, "Save")
+        assert db.get(key) == b"two", key
+        page.get_by_role("button", name="Delete…").click()
+        answer_dialog(page, "Delete")
+        expect(page.get_by_text("No key fits.")).to_be_visible()
+        assert db.exists(key) == 0, key
+
+
+def test_keys_that_are_no_text_are_found_as_they_are_shown(cluster, db, pages):
+    db.mset({b"a\xff\x00": "bytes", b"a\xff\x01": "other", "plain": "text", '"quoted"': "text too"})
+    page = pages.open(admin_of(cluster), "keys")
+    listed = page.locator("button.link")
+    for prefix, expected in [
+        (r'"a\xff"', [r'"a\xff\x00"', r'"a\xff\x01"']),
+        ("pl", ["plain"]),
+        ('"pl"', ["plain"]),
+        ('"q', [r'"\"quoted\""']),
+        (r'"\"q"', [r'"\"quoted\""']),
+    ]:
+        page.get_by_label("Prefix").fill(prefix)
+        page.get_by_role("button", name="Show", exact=True).click()
+        expect(listed).to_have_text(expected)
+    page.get_by_label("Prefix").fill("")
+    page.get_by_label("From", exact=True).fill(r'"a\xff\x01"')
+    page.get_by_label("To before").fill("b")
+    page.get_by_role("button", name="Show", exact=True).click()
+    expect(listed).to_have_text([r'"a\xff\x01"'])
+    listed.first.click()
+    expect(value_shown(page)).to_have_text("other")
+
+
 # --- Console, slow log, configuration, members -------------------------------------------------------------------------------------------
 
 
@@ -346,7 +391,7 @@ def test_members_are_told_apart_and_leadership_is_handed_over(cluster, db, pages
 def test_a_comparison_tells_that_it_goes_on(cluster, db, pages):
     page = pages.open(admin_of(cluster), "members")
     pending = []
-    page.route("**/command", pending.append)
+    page.route("**/command", lambda route: pending.append(route))
     page.get_by_role("button", name="Compare all data…").click()
     dialog = page.get_by_role("dialog")
     dialog.get_by_role("button", name="Compare", exact=True).click()
@@ -555,6 +600,9 @@ def test_values_keep_their_bytes_in_every_form(cluster, pages):
     round_trip = "m.FORMS.filter((f) => f.fits(Uint8Array.from(a))).map((f) => [...f.parse(f.show(Uint8Array.from(a)))])"
     for value, forms in [(b"", 3), ("grüße\n".encode(), 3), (b"\xef\xbb\xbfmark", 3), (b"cr\r\n", 2), (bytes(range(256)), 2)]:
         assert in_module(page, "bytes", round_trip, list(value)) == [list(value)] * forms, value
+    as_shown = "[...m.fromReadable(m.readable(Uint8Array.from(a)))]"
+    for key in [b"", b"plain", b'"', b'"quoted"', b"\\x41", b"tab\tline\n", "grüße".encode(), bytes(range(256))]:
+        assert in_module(page, "bytes", as_shown, list(key)) == list(key), key
     for text, expected in [
         ('{"a":[],"b":{}}', '{\n  "a": [],\n  "b": {}\n}'),
         ('[1.0,"[,]"]', '[\n  1.0,\n  "[,]"\n]'),

@@ -4,6 +4,7 @@
 // Invariant: `current` is the origin that answered `/cluster` last, or at first the one that served the page.
 // The password is kept for this tab only and goes out as a Bearer token.
 
+import { percentEncode } from './bytes.js';
 import { askPassword } from './dialog.js';
 import { recall, remember } from './session.js';
 
@@ -76,10 +77,12 @@ export function signIn() {
   declined = false;
 }
 
-/** A path with a query. Parameters that are null or empty are left out. */
+/** A path with a query, which may have begun. Parameters are bytes or have a text; those that are null or empty are left out. */
 export function withQuery(path, parameters) {
-  const given = Object.entries(parameters).filter(([, value]) => value !== null && value !== '');
-  return given.length === 0 ? path : `${path}?${new URLSearchParams(given)}`;
+  const encoded = (value) => (value instanceof Uint8Array ? percentEncode(value) : encodeURIComponent(value));
+  const given = Object.entries(parameters).filter(([, value]) => value !== null && value.length !== 0);
+  const query = given.map(([name, value]) => `${name}=${encoded(value)}`).join('&');
+  return query === '' ? path : `${path}${path.includes('?') ? '&' : '?'}${query}`;
 }
 
 /** The cluster as the current node sees it, or, if that is silent, as the one does through which the page then goes on. */

@@ -27,6 +27,11 @@ function toBase64(bytes) {
   return btoa(binary);
 }
 
+/** Base64 for URLs, without padding. */
+function toBase64Url(bytes) {
+  return toBase64(bytes).replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '');
+}
+
 function fromBase64(text) {
   let binary;
   try {
@@ -59,12 +64,29 @@ export const FORMS = [
   { name: 'base64', fits: () => true, show: toBase64, parse: fromBase64 },
 ];
 
-/** A key as it stands in a list: as text, or quoted when it is none or empty. */
+/** A key as it stands in a list: as text, or quoted when it is none, is empty, or could be taken for quoted. */
 export function readable(bytes) {
-  return toText(bytes) || quote(bytes);
+  const text = toText(bytes);
+  return text === null || text === '' || text.startsWith('"') ? quote(bytes) : text;
+}
+
+/** The bytes of a key, or of a part of one, as a person types it: quoted with escapes, or the text itself. Reads what `readable` makes. */
+export function fromReadable(text) {
+  const quoted = /^"((?:[^"\\]|\\.)*)"$/s.exec(text);
+  if (!quoted) return encode(text);
+  const pieces = quoted[1].match(/\\x[0-9a-f]{2}|\\.|[^\\]+/gis) ?? [];
+  return Uint8Array.from(pieces.flatMap((piece) => [...unescaped(piece)]));
 }
 
 const ESCAPES = { 7: '\\a', 8: '\\b', 9: '\\t', 10: '\\n', 13: '\\r', 34: '\\"', 92: '\\\\' };
+
+const UNESCAPES = new Map(Object.entries(ESCAPES).map(([byte, escape]) => [escape, Number(byte)]));
+
+function unescaped(piece) {
+  if (/^\\x./is.test(piece) && piece.length === 4) return [parseInt(piece.slice(2), 16)];
+  if (UNESCAPES.has(piece)) return [UNESCAPES.get(piece)];
+  return encode(piece.startsWith('\\') ? piece.slice(1) : piece);
+}
 
 /** Bytes in quotes as redis-cli prints them. */
 export function quote(bytes) {
@@ -75,13 +97,18 @@ export function quote(bytes) {
   return `"${Array.from(bytes, printed).join('')}"`;
 }
 
-/** The path of a key. */
-export function keyPath(bytes) {
+/** Bytes as they stand in a URL. */
+export function percentEncode(bytes) {
   const text = decode(bytes);
-  // A browser takes such a segment out of the path, escaped or not.
-  if (['', '.', '..'].includes(text)) throw new Error('A browser cannot ask for this key by its path. The console can: GET, SET and DEL.');
   const escaped = (byte) => `%${byte.toString(16).padStart(2, '0')}`;
-  return `/kv/${text === null ? Array.from(bytes, escaped).join('') : encodeURIComponent(text)}`;
+  return text === null ? Array.from(bytes, escaped).join('') : encodeURIComponent(text);
+}
+
+/** The path of a key, perhaps with a query. */
+export function keyPath(bytes) {
+  // A browser takes such a segment out of the path, escaped or not.
+  const isTakenOut = ['', '.', '..'].includes(decode(bytes));
+  return isTakenOut ? `/kv/?key64=${toBase64Url(bytes)}` : `/kv/${percentEncode(bytes)}`;
 }
 
 /** An object or array of JSON on several lines, else null. Only white space differs: numbers keep their digits, objects their order. */

@@ -1,10 +1,11 @@
 // Keys: a list by prefix and range, page by page, and one key at a time: its value, when it goes, its revision; edit, create, delete.
 // Keys are bytes throughout. What is edited or deleted is what was seen: every change carries the revision (If-Match), so that a change
 // that somebody else made meanwhile is met and not overwritten.
+// Where a person types a key or a part of one, it may stand in quotes, as keys that are no text are shown.
 // The view's place (database, bounds, page) lasts as long as the page is open, and stands nowhere else.
 
 import { read, withQuery, write } from './api.js';
-import { decode, encode, FORMS, fromApi, keyPath, prettyJson, readable } from './bytes.js';
+import { decode, FORMS, fromApi, fromReadable, keyPath, prettyJson, readable } from './bytes.js';
 import { confirmAction, openDialog } from './dialog.js';
 import { choice, facts, h, problem, table } from './dom.js';
 import { bytes, count, duration, time } from './format.js';
@@ -17,6 +18,7 @@ const LIMITS = ['25', '100', '500'];
 const VALUE_BYTES_MAX = 1 << 20;
 const SHOWN_CHARACTERS_MAX = 1 << 16;
 const VALUE_MS = 60_000;
+const QUOTED = 'A key that is no text, or empty, is written in double quotes: "\\xff" is one byte, "" none.';
 
 const place = { db: '0', prefix: '', start: '', end: '', limit: LIMITS[0], reverse: false, cursors: [null] };
 
@@ -122,10 +124,10 @@ function create(db, done) {
   const ttl = ttlField(null);
   return openDialog({
     title: `New key in database ${db}`,
-    body: [h('label', null, 'Key ', name), value.element, ttl.element],
+    body: [h('label', null, 'Key ', name), h('p', { class: 'soft' }, QUOTED), value.element, ttl.element],
     action: 'Create',
     submit: async () => {
-      const key = encode(name.value);
+      const key = fromReadable(name.value);
       try {
         await putKey({ db, key, value: value.bytes(), ttl: ttl.seconds(), condition: { 'If-None-Match': '*' } });
       } catch (error) {
@@ -204,12 +206,13 @@ function mount(root, signal) {
   let openings = 0;
 
   async function load() {
-    const { cursors, ...bounds } = place;
+    const { cursors, ...others } = place;
+    const bounds = Object.fromEntries(['prefix', 'start', 'end'].map((name) => [name, fromReadable(place[name])]));
     const listing = (listings += 1);
     list.setAttribute('aria-busy', 'true');
     try {
       // Values may be large; the one that is wanted is fetched alone.
-      const found = await read(withQuery('/kv', { ...bounds, cursor: cursors.at(-1), values: 'false' }));
+      const found = await read(withQuery('/kv', { ...others, ...bounds, cursor: cursors.at(-1), values: 'false' }));
       if (listing === listings) list.replaceChildren(...showList(found));
     } catch (error) {
       if (listing === listings) list.replaceChildren(problem(error));
@@ -297,7 +300,9 @@ function mount(root, signal) {
     else close();
   }
 
-  root.append(bounds(() => turn([null]), () => create(place.db, changed), signal), h('div', { class: 'browser' }, list, detail));
+  root.append(bounds(() => turn([null]), () => create(place.db, changed), signal),
+    h('p', { class: 'soft' }, QUOTED),
+    h('div', { class: 'browser' }, list, detail));
   load();
 }
 
