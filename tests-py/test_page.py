@@ -501,11 +501,11 @@ def test_the_keyboard_is_enough(cluster, db, pages):
 def test_with_a_password_the_page_needs_it_once(tmp_path, pages):
     # The browser tells on its console of the first request, which is refused.
     pages.tolerate_failed_requests()
-    node = Node(tmp_path, requirepass="secret")
+    node = Node(tmp_path, requirepass="geheim: ß 密")
     try:
         node.start()
         page = pages.visit(f"127.0.0.1:{node.port + 1000}", "console")
-        for password in ("wrong", "secret"):
+        for password in ("wrong", "geheim: ß 密"):
             page.get_by_role("dialog").get_by_label("Password").fill(password)
             page.get_by_role("dialog").get_by_label("Password").press("Enter")
         for _ in range(2):

@@ -2,9 +2,9 @@
 // Every node answers for the whole cluster, so the page stays with one until that is silent, and then goes on with whoever answers first.
 // A read is sent again through the next node. A write never is: it may have been executed.
 // Invariant: `current` is the origin that answered `/cluster` last, or at first the one that served the page.
-// The password is kept for this tab only and goes out as a Bearer token.
+// The password is kept for this tab only and goes out as HTTP's Basic authentication has it: base64 carries any text, and a header does not.
 
-import { percentEncode } from './bytes.js';
+import { encode, percentEncode, toBase64 } from './bytes.js';
 import { askPassword } from './dialog.js';
 import { recall, remember } from './session.js';
 
@@ -194,7 +194,7 @@ async function send(origin, path, options) {
 
 async function receive(origin, path, { method = 'GET', headers, body, timeoutMs, signal }, sent) {
   const limits = [AbortSignal.timeout(timeoutMs), signal].filter(Boolean);
-  const authorization = sent === null ? {} : { Authorization: `Bearer ${sent}` };
+  const authorization = sent === null ? {} : { Authorization: `Basic ${toBase64(encode(`:${sent}`))}` };
   try {
     const response = await fetch(origin + path, {
       method,

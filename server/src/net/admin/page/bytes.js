@@ -21,7 +21,7 @@ export function decode(bytes) {
   }
 }
 
-function toBase64(bytes) {
+export function toBase64(bytes) {
   let binary = '';
   for (const byte of bytes) binary += String.fromCharCode(byte);
   return btoa(binary);
