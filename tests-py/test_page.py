@@ -256,6 +256,24 @@ def test_what_is_stored_is_shown_and_never_acts(cluster, db, pages):
     assert db.get("lines") == b"one\r\ntwo"
 
 
+def test_the_beginning_of_the_longest_value_is_shown(cluster, db, pages):
+    db.set("longest", b"\xff" + bytes((64 << 20) - 1))
+    db.set("letters", "ß" * (1 << 20))
+    page = pages.open(admin_of(cluster), "keys")
+    for key, form, beginning, cut in [
+        ("longest", "hex", "ff 00 00", "The first 49,152 bytes of 67,108,864."),
+        ("longest", "base64", "/wAAAA", "The first 49,152 bytes of 67,108,864."),
+        ("letters", "text", "ßßß", "The first 49,152 bytes of 2,097,152."),
+    ]:
+        page.get_by_label("Prefix").fill(key)
+        page.get_by_role("button", name="Show", exact=True).click()
+        page.get_by_role("button", name=key, exact=True).click()
+        page.get_by_role("button", name="Fetch").click()
+        page.get_by_role("region", name="Key", exact=True).get_by_label("As").select_option(form, timeout=60_000)
+        expect(value_shown(page)).to_have_text(re.compile(f"^{beginning}"))
+        expect(page.get_by_text(cut)).to_be_visible()
+
+
 def test_keys_come_page_by_page_in_both_directions(cluster, db, pages):
     db.mset({f"k:{number:03}": "v" for number in range(60)})
     page = pages.open(admin_of(cluster), "keys")
@@ -600,6 +618,9 @@ def test_values_keep_their_bytes_in_every_form(cluster, pages):
     round_trip = "m.FORMS.filter((f) => f.fits(Uint8Array.from(a))).map((f) => [...f.parse(f.show(Uint8Array.from(a)))])"
     for value, forms in [(b"", 3), ("grüße\n".encode(), 3), (b"\xef\xbb\xbfmark", 3), (b"cr\r\n", 2), (bytes(range(256)), 2)]:
         assert in_module(page, "bytes", round_trip, list(value)) == [list(value)] * forms, value
+    for value, length, expected in [("aß", 2, "a"), ("aß", 3, "aß"), ("ab", 1, "a"), ("", 5, "")]:
+        shown = in_module(page, "bytes", "m.decode(m.beginning(m.encode(a[0]), a[1]))", [value, length])
+        assert shown == expected, (value, length)
     as_shown = "[...m.fromReadable(m.readable(Uint8Array.from(a)))]"
     for key in [b"", b"plain", b'"', b'"quoted"', b"\\x41", b"tab\tline\n", "grüße".encode(), bytes(range(256))]:
         assert in_module(page, "bytes", as_shown, list(key)) == list(key), key

@@ -39,7 +39,10 @@ function fromBase64(text) {
   } catch {
     throw new Error('This is not base64.');
   }
-  return Uint8Array.from(binary, (character) => character.charCodeAt(0));
+  // One by one: Uint8Array.from would first make an array of strings, one for each byte of what may be 64 MiB.
+  const bytes = new Uint8Array(binary.length);
+  for (let at = 0; at < bytes.length; at += 1) bytes[at] = binary.charCodeAt(at);
+  return bytes;
 }
 
 function toHex(bytes) {
@@ -50,6 +53,13 @@ function fromHex(text) {
   const digits = text.replace(/\s/g, '');
   if (!/^([0-9a-f]{2})*$/i.test(digits)) throw new Error('This is not hexadecimal: every byte takes two digits, 0 to 9 and a to f.');
   return Uint8Array.from(digits.match(/../g) ?? [], (pair) => parseInt(pair, 16));
+}
+
+/** The beginning of bytes. Text ends after a whole character. */
+export function beginning(bytes, length) {
+  let end = Math.min(length, bytes.length);
+  if (end < bytes.length && decode(bytes) !== null) while (bytes[end] >> 6 === 0b10) end -= 1;
+  return bytes.subarray(0, end);
 }
 
 /** Text that a person can read and a text field gives back as it was, or null. The field turns CR into LF; other controls cannot be seen. */

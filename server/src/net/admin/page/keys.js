@@ -5,7 +5,7 @@
 // The view's place (database, bounds, page) lasts as long as the page is open, and stands nowhere else.
 
 import { read, withQuery, write } from './api.js';
-import { decode, FORMS, fromApi, fromReadable, keyPath, prettyJson, readable } from './bytes.js';
+import { beginning, decode, FORMS, fromApi, fromReadable, keyPath, prettyJson, readable } from './bytes.js';
 import { confirmAction, openDialog } from './dialog.js';
 import { choice, facts, h, problem, table } from './dom.js';
 import { bytes, count, duration, time } from './format.js';
@@ -16,6 +16,8 @@ const DATABASES = Array.from({ length: 16 }, (_, number) => String(number));
 const LIMITS = ['25', '100', '500'];
 /** Longer values are fetched on demand, and are not edited here. */
 const VALUE_BYTES_MAX = 1 << 20;
+/** A multiple of three, so that base64 ends without padding. */
+const SHOWN_BYTES_MAX = 48 << 10;
 const SHOWN_CHARACTERS_MAX = 1 << 16;
 const VALUE_MS = 60_000;
 const QUOTED = 'A key that is no text, or empty, is written in double quotes: "\\xff" is one byte, "" none.';
@@ -49,11 +51,19 @@ function when(deadlineMs) {
   return `in ${duration(Math.max(0, Math.round((deadlineMs - Date.now()) / 1000)))}, at ${time(deadlineMs)}`;
 }
 
-/** The ways in which a value can be shown, the most telling one first: names, and what makes the text. */
+/** The ways in which a value can be shown, the most telling one first: names, and what makes the text. Of a long value only the beginning is
+ * made, since hexadecimal takes an array of strings. */
 function presentations(value) {
-  const forms = FORMS.filter((form) => form.fits(value)).map(({ name, show }) => [name, () => show(value)]);
-  const pretty = prettyJson(decode(value) ?? '');
-  return new Map(pretty === null ? forms : [['JSON', () => pretty], ...forms]);
+  const shown = beginning(value, SHOWN_BYTES_MAX);
+  const cut = shown.length < value.length ? `The first ${count(shown.length)} bytes of ${count(value.length)}.` : '';
+  const forms = FORMS.filter((form) => form.fits(value)).map(({ name, show }) => [name, () => ({ text: show(shown), cut })]);
+  const pretty = value.length > VALUE_BYTES_MAX ? null : prettyJson(decode(value) ?? '');
+  return new Map(pretty === null ? forms : [['JSON', () => beginningOfText(pretty)], ...forms]);
+}
+
+function beginningOfText(all) {
+  const cut = all.length > SHOWN_CHARACTERS_MAX ? `The first ${count(SHOWN_CHARACTERS_MAX)} characters of ${count(all.length)}.` : '';
+  return { text: all.slice(0, SHOWN_CHARACTERS_MAX), cut };
 }
 
 function showValue(value) {
@@ -63,9 +73,9 @@ function showValue(value) {
   const form = choice({ change: show }, [...texts.keys()].map((name) => [name, name]));
 
   function show() {
-    const all = texts.get(form.value)();
-    text.textContent = all.slice(0, SHOWN_CHARACTERS_MAX);
-    cut.textContent = all.length > SHOWN_CHARACTERS_MAX ? `The first ${count(SHOWN_CHARACTERS_MAX)} characters of ${count(all.length)}.` : '';
+    const made = texts.get(form.value)();
+    text.textContent = made.text;
+    cut.textContent = made.cut;
   }
 
   show();
