@@ -10,6 +10,8 @@ import os
 import pathlib
 import re
 import signal
+import socket
+import socketserver
 import threading
 import time
 
@@ -489,6 +491,52 @@ def test_the_page_goes_through_the_node_that_is_chosen(cluster, db, pages):
     page.get_by_label("Through").select_option(str(node))
     expect(page.locator("#strip")).to_contain_text(f"as node {node} sees it")
     expect(page.get_by_role("status")).to_contain_text(f"through node {node}")
+
+
+@contextlib.contextmanager
+def tunnel(admin: str):
+    """Another port of this machine that leads to an admin port, as `kubectl port-forward` and ssh make one; its address."""
+    host, port = admin.split(":")
+
+    def copy(source: socket.socket, target: socket.socket):
+        with contextlib.suppress(OSError):
+            while piece := source.recv(1 << 16):
+                target.sendall(piece)
+            target.shutdown(socket.SHUT_WR)
+
+    class Link(socketserver.BaseRequestHandler):
+        def handle(self):
+            with socket.create_connection((host, int(port))) as inner:
+                back = threading.Thread(target=copy, args=(inner, self.request), daemon=True)
+                back.start()
+                copy(self.request, inner)
+                back.join()
+
+    class Links(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+        block_on_close = False
+
+    with Links(("127.0.0.1", 0), Link) as links:
+        threading.Thread(target=links.serve_forever, daemon=True).start()
+        try:
+            yield f"127.0.0.1:{links.server_address[1]}"
+        finally:
+            links.shutdown()
+
+
+def test_through_a_tunnel_the_page_says_that_it_can_ask_one_node_only(cluster, db, pages):
+    admin = admin_of(cluster)
+    own = pages.open(admin)
+    expect(own.locator("#strip")).to_contain_text("sees it")
+    expect(own.get_by_text("other nodes refuse")).to_have_count(0)
+    own.goto("about:blank")
+    # What the others refuse stands on the browser's console.
+    pages.tolerated = re.compile("Failed to load resource|CORS|Content Security Policy")
+    with tunnel(admin) as address:
+        page = pages.open(address)
+        expect(page.get_by_text("the other nodes refuse")).to_be_visible()
+        expect(page.get_by_role("link", name=admin)).to_have_attribute("href", f"http://{admin}/")
+        page.goto("about:blank")
 
 
 # --- Keyboard and password ---------------------------------------------------------------------------------------------------------------

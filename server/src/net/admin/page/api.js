@@ -55,6 +55,17 @@ export function originOf(nodeId) {
   return origins.get(nodeId);
 }
 
+/** `localhost` and the loopback address are one place, for nodes, too. */
+function plainly(host) {
+  return host.replace(/^localhost\b/, '127.0.0.1');
+}
+
+/** Whether other nodes answer this page. They do when its address is one that a member advertises; browsers tell them where it is from. */
+export function mayAskOthers(cluster) {
+  const hosts = cluster.members.filter((member) => member.admin).map((member) => plainly(member.admin));
+  return location.protocol === 'http:' && hosts.includes(plainly(location.host));
+}
+
 /** What the page calls the node at an origin. */
 export function nameOf(origin) {
   const member = [...origins].find(([, known]) => known === origin);

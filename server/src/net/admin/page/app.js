@@ -2,7 +2,7 @@
 // A view is `{ title, mount(root, signal) }`; the signal tells it to stop. The hash names the view and nothing else: no key or value ever
 // stands in the page's address. All modules are loaded at the start, since the node that serves them may be gone when they are needed.
 
-import { askThrough, currentOrigin, originOf, signIn } from './api.js';
+import { askThrough, currentOrigin, mayAskOthers, originOf, signIn } from './api.js';
 import { h, morph } from './dom.js';
 import { plural, time } from './format.js';
 import { configuration } from './configuration.js';
@@ -64,6 +64,15 @@ function describe({ cluster, error, answeredMs }) {
     h('span', { class: 'seen' }, `as node ${cluster.node_id} sees it`));
 }
 
+/** Says when the page cannot go on through another node, and from where it can. */
+function describeReach({ cluster }) {
+  const self = cluster?.members.find((member) => member.node_id === cluster.node_id);
+  if (!self?.admin || cluster.members.length === 1 || mayAskOthers(cluster)) return [];
+  const address = `http://${self.admin}/`;
+  return h('p', { class: 'soft' }, `This page can ask node ${self.node_id} only: `,
+    'the other nodes refuse a page from an address that no node advertises. The page that can ask all of them is at ', h('a', { href: address }, address), ', if this browser reaches it.');
+}
+
 /** The members through which the page can ask. */
 function describeNodes({ cluster }) {
   if (!cluster) return;
@@ -91,6 +100,7 @@ let told = null;
 function showState() {
   if (!state.cluster && !state.error) return;
   morph(strip, describe(state));
+  morph(document.getElementById('alone'), describeReach(state));
   describeNodes(state);
   if (told && state.cluster !== told) tellChanges(told, state.cluster);
   told = state.cluster;
