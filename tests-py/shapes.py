@@ -63,6 +63,7 @@ SELECTOR = {"matchLabels": LABELS}
 PROBE = {
     "httpGet": {"path": TEXT, "port": TEXT},
     "exec": {"command": TEXTS},
+    "tcpSocket": {"port": TEXT},
     "periodSeconds": NUMBER,
     "timeoutSeconds": NUMBER,
     "failureThreshold": NUMBER,
@@ -74,7 +75,6 @@ CONTAINER = {
     "args": TEXTS,
     "env": [{"name": TEXT, "value": TEXT, "valueFrom": {"fieldRef": {"fieldPath": TEXT}, "secretKeyRef": {"name": TEXT, "key": TEXT}}}],
     "ports": [{"name": TEXT, "containerPort": NUMBER}],
-    "startupProbe": PROBE,
     "livenessProbe": PROBE,
     "readinessProbe": PROBE,
     "resources": {"requests": LABELS, "limits": LABELS},
