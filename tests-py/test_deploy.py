@@ -9,6 +9,7 @@ import pathlib
 import re
 import shutil
 import subprocess
+import tomllib
 import urllib.request
 
 import pytest
@@ -398,6 +399,16 @@ def test_the_options_of_the_unit_are_allowed(tmp_path):
         assert name in flags_of("server"), name
     assert re.findall(r'^(peer-secret|requirepass) = "(.*)"$', text, flags=re.MULTILINE) == [("peer-secret", ""), ("requirepass", "")]
     assert_all_but_the_secret_is_allowed(["server", f"--config={DEPLOY / 'systemd' / 'redraft.toml'}"], {}, tmp_path / "data")
+
+
+def test_nodes_of_the_unit_listen_where_others_come_in():
+    options = tomllib.loads(read("systemd/redraft.toml"))
+    ports = (("", CLIENT_PORT), ("peer", PEER_PORT), ("admin", ADMIN_PORT))
+    for name, port in ports:
+        # The machine's own name may be one of its loopback addresses.
+        assert options["-".join(filter(None, (name, "listen")))] == f"0.0.0.0:{port}"
+        assert options["-".join(filter(None, ("advertise", name)))] == f"node-1.example:{port}"
+    assert options["advertise-peer"] in options["join"] and len(options["join"]) == options["bootstrap-expect"]
 
 
 def test_systemd_understands_the_unit(tmp_path):
