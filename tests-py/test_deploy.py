@@ -411,6 +411,14 @@ def test_nodes_of_the_unit_listen_where_others_come_in():
     assert options["advertise-peer"] in options["join"] and len(options["join"]) == options["bootstrap-expect"]
 
 
+def test_memory_is_high_beyond_what_the_shipped_options_add_up_to():
+    (rule,) = (rule for rule in alerts() if rule["alert"] == "RedraftMemoryHigh")
+    limit = int(re.search(r"> (\d+) \* 1024 \^ 2", rule["expr"]).group(1)) << 20
+    of_unit = tomllib.loads(read("systemd/redraft.toml"))
+    for values in (of_unit, flag_values(container()["args"]), *(flag_values(service["command"]) for service in nodes().values())):
+        assert size(values["block-cache-bytes"]) + 3 * size(values["memtable-bytes"]) + (72 << 20) < limit
+
+
 def test_systemd_understands_the_unit(tmp_path):
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd-analyze is not installed (Debian's package systemd)")
