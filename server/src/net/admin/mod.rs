@@ -1,13 +1,14 @@
 //! The admin listener: HTTP for applications without a Redis client, for operators, for Prometheus, and for the page in a browser.
 //! `access` decides who may ask, `kv` is the keys, `node` what is told of the node and the cluster, `console` any command, `exposition` the
 //! metrics, `page` the files of the page, `openapi` the description of it all, `extract` what handlers take out of a request, `json` what goes
-//! in and out, `work` where it is made. All of them ask the same `Services` that clients' connections use, so nothing can be done here that
+//! in and out, `work` where it is made, `connection` what carries it. All of them ask the same `Services` that clients' connections use, so nothing can be done here that
 //! cannot be done there.
 //! Everything has a limit: connections, the time for a request's head and for its answer, headers, bodies, and (`budget`) the memory that
 //! all requests hold together.
 
 mod access;
 mod budget;
+mod connection;
 mod console;
 mod error;
 mod events;
@@ -27,32 +28,25 @@ use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use bytes::Bytes;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use resp::Reply;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{Semaphore, watch};
 
 use self::budget::{Budget, Share};
+use self::connection::Lifetime;
 use self::error::ApiError;
 use self::events::Recorder;
 use crate::net::client::{ListenError, Services};
 use crate::node::Request;
 
 /// Connections at a time; a further one is closed.
-const CONNECTIONS_MAX: usize = 256;
+const CONNECTIONS_MAX: u32 = 256;
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 128;
-/// How long the head of a request may take, and an idle connection may wait for the next.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a connection may last in all: one that does not take its answer ends with that.
-const CONNECTION_TIMEOUT: Duration = Duration::from_secs(300);
+/// How long a connection lasts: five minutes, and as much for what is under way then.
+const CONNECTION_LIFETIME: Lifetime = Lifetime { open: Duration::from_secs(300), under_way: Duration::from_secs(300) };
 /// How long an answer may take beyond `request-timeout`: a comparison of replicas of a usual size.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(120);
-/// Bytes of a request's head, and its headers.
-const HEAD_BYTES_MAX: usize = 192 << 10;
-const HEADERS_MAX: usize = 64;
 /// How long requests under way may take when the node stops.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
 /// How long to wait after a failed accept: time for a descriptor to be closed.
@@ -118,8 +112,7 @@ impl AdminServer {
 
     /// Serves until it is told to stop.
     pub async fn serve(mut self) {
-        let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        let graceful = GracefulShutdown::new();
+        let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX as usize));
         loop {
             let accepted = tokio::select! {
                 accepted = self.listener.accept() => accepted,
@@ -134,19 +127,15 @@ impl AdminServer {
             if !self.services.admits(address) {
                 continue;
             }
-            let service = TowerToHyperService::new(self.router.clone());
-            let mut builder = hyper::server::conn::http1::Builder::new();
-            builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_headers(HEADERS_MAX).max_buf_size(HEAD_BYTES_MAX);
-            let connection = graceful.watch(builder.serve_connection(TokioIo::new(stream), service));
+            let served = connection::serve(stream, self.router.clone(), CONNECTION_LIFETIME, self.shutdown.clone());
             tokio::spawn(async move {
-                // A connection that breaks is the client's affair.
-                drop(tokio::time::timeout(CONNECTION_TIMEOUT, connection).await);
+                served.await;
                 drop(permit);
             });
         }
         drop(self.listener);
         // What takes longer ends with the process.
-        drop(tokio::time::timeout(STOP_PATIENCE, graceful.shutdown()).await);
+        drop(tokio::time::timeout(STOP_PATIENCE, connections.acquire_many(CONNECTIONS_MAX)).await);
     }
 }
 
