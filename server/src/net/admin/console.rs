@@ -27,7 +27,8 @@ const MANY_KEYS_BYTES_MAX: usize = 256 << 20;
 #[serde(deny_unknown_fields)]
 pub struct CommandBody {
     /// The name and the arguments.
-    #[schema(min_items = 1)]
+    #[serde(deserialize_with = "json::arguments")]
+    #[schema(min_items = 1, max_items = 1048576)]
     command: Vec<String>,
     /// The database, 0 to 15.
     #[serde(default)]
@@ -46,7 +47,7 @@ pub struct CommandAnswer {
 /// Executes a command.
 #[utoipa::path(post, path = "/command", request_body = CommandBody,
     responses((status = 200, description = "The reply, which may be an error of type `error`", body = CommandAnswer),
-        (status = 400, body = ErrorBody), (status = 503, body = ErrorBody),
+        (status = 400, body = ErrorBody), (status = 413, body = ErrorBody), (status = 503, body = ErrorBody),
         (status = 504, description = "Nobody knows whether it was executed", body = ErrorBody), (status = 507, body = ErrorBody)))]
 pub(super) async fn command(State(admin): State<Arc<Admin>>, Body(body, mut share): Body) -> Result<Response, ApiError> {
     let body_bytes = BODY_COPIES * body.len();
@@ -82,7 +83,21 @@ fn reply_bytes_max(spec: &CommandSpec, args: &[Bytes]) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::StatusCode;
+    use axum::response::IntoResponse;
+
     use super::*;
+    use crate::net::client::ARGUMENTS_MAX;
+
+    #[test]
+    fn a_command_has_only_so_many_arguments() {
+        let parsed = |count: usize| {
+            let body = format!(r#"{{"command": [{}]}}"#, vec![r#""""#; count].join(","));
+            serde_json::from_str::<CommandBody>(&body).map(|body| body.command.len()).map_err(ApiError::bad_json)
+        };
+        assert_eq!(parsed(ARGUMENTS_MAX).expect("as many as there may be"), ARGUMENTS_MAX);
+        assert_eq!(parsed(ARGUMENTS_MAX + 1).expect_err("one too many").into_response().status(), StatusCode::PAYLOAD_TOO_LARGE);
+    }
 
     #[test]
     fn memory_is_taken_for_replies_that_may_be_large() {

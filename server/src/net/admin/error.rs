@@ -64,8 +64,14 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
     }
 
+    /// JSON that makes no sense, or has more elements than a command has arguments: the parser tells all errors as a text.
     pub(super) fn bad_json(message: impl std::fmt::Display) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "bad_json", message.to_string())
+        let message = message.to_string();
+        let too_many = CommandError::TooManyArguments(ARGUMENTS_MAX).to_string();
+        if message.starts_with(&too_many) {
+            return Self::of_reply(&too_many);
+        }
+        Self::new(StatusCode::BAD_REQUEST, "bad_json", message)
     }
 
     /// What people read.

@@ -4,6 +4,8 @@
 //! Answers are written from the bytes they are about, without a copy of these, and `reply_text_bytes` tells how long they will be at most.
 
 use std::borrow::Borrow;
+use std::collections::BTreeMap;
+use std::fmt;
 
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
@@ -12,10 +14,13 @@ use base64::display::Base64Display;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use resp::Reply;
+use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::value::RawValue;
 
 use super::error::ApiError;
+use crate::error::CommandError;
+use crate::net::client::ARGUMENTS_MAX;
 
 /// What an element of an answer takes at most beside the bytes it is about.
 const ELEMENT_BYTES: usize = 128;
@@ -112,6 +117,63 @@ fn compact(text: &str) -> String {
         out.push(character);
     }
     out
+}
+
+/// Reads a list of arguments, of which there are no more than a command may have: each costs memory beyond its bytes.
+/// # Errors
+/// `TooManyArguments`, as soon as there is one more.
+pub(super) fn arguments<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    struct List;
+
+    impl<'de> Visitor<'de> for List {
+        type Value = Vec<String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list of strings")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<String>, A::Error> {
+            let mut list = Vec::new();
+            while let Some(argument) = seq.next_element()? {
+                if list.len() == ARGUMENTS_MAX {
+                    return Err(A::Error::custom(CommandError::TooManyArguments(ARGUMENTS_MAX)));
+                }
+                list.push(argument);
+            }
+            Ok(list)
+        }
+    }
+
+    deserializer.deserialize_seq(List)
+}
+
+/// Reads keys with values, of which there are no more than a command may have arguments. What a key repeats counts as well.
+/// # Errors
+/// `TooManyArguments`, as soon as there is one more.
+pub(super) fn pairs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, Box<RawValue>>, D::Error> {
+    struct Map;
+
+    impl<'de> Visitor<'de> for Map {
+        type Value = BTreeMap<String, Box<RawValue>>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("keys with values")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let (mut pairs, mut read) = (BTreeMap::new(), 0);
+            while let Some((key, value)) = map.next_entry()? {
+                if read == ARGUMENTS_MAX {
+                    return Err(A::Error::custom(CommandError::TooManyArguments(ARGUMENTS_MAX)));
+                }
+                pairs.insert(key, value);
+                read += 1;
+            }
+            Ok(pairs)
+        }
+    }
+
+    deserializer.deserialize_map(Map)
 }
 
 /// A reply with its type, for a console: `{"type", "value"}`.

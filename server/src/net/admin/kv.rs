@@ -149,9 +149,11 @@ pub struct Entry {
 #[serde(deny_unknown_fields, default)]
 pub struct BatchBody {
     /// Keys with their values, as in a put.
+    #[serde(deserialize_with = "json::pairs")]
     #[schema(value_type = std::collections::BTreeMap<String, Value>)]
     put: std::collections::BTreeMap<String, Box<RawValue>>,
     /// Keys.
+    #[serde(deserialize_with = "json::arguments")]
     delete: Vec<String>,
 }
 
@@ -577,6 +579,7 @@ fn read_page(reply: &Reply) -> Option<Page> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::client::ARGUMENTS_MAX;
 
     #[test]
     fn bounds_and_prefix_meet() {
@@ -595,6 +598,16 @@ mod tests {
         check(None, None, Some(b"a\xff\xff"), Some((b"[a\xff\xff", b"(b")));
         check(None, Some(b"\xff\xff\x01"), Some(b"\xff\xff"), Some((b"[\xff\xff", b"(\xff\xff\x01")));
         check(None, None, Some(b"\xff"), Some((b"[\xff", b"+")));
+    }
+
+    #[test]
+    fn a_batch_has_only_so_many_keys() {
+        let status = |body: String| changes_of(body.as_bytes()).err().map(|error| error.into_response().status());
+        let list = |element: &str, count: usize| vec![element; count].join(",");
+        assert_eq!(status(format!(r#"{{"delete": [{}]}}"#, list(r#""""#, ARGUMENTS_MAX))), None);
+        let too_large = Some(StatusCode::PAYLOAD_TOO_LARGE);
+        assert_eq!(status(format!(r#"{{"delete": [{}]}}"#, list(r#""""#, ARGUMENTS_MAX + 1))), too_large);
+        assert_eq!(status(format!(r#"{{"put": {{{}}}}}"#, list(r#""":0"#, ARGUMENTS_MAX + 1))), too_large);
     }
 
     #[test]
