@@ -114,12 +114,13 @@ fn encode_value(row: &mut MetricEncoder<'_>, value: f64, kind: MetricKind) -> fm
 }
 
 fn encode_counts(metric: &mut MetricEncoder<'_>, counts: &Counts, labels: &Labels<'_>) -> fmt::Result {
-    let scale = match counts.unit() {
-        Unit::Microseconds | Unit::CoarseMicroseconds => 1e-6,
+    // To divide yields the number next to the bound, as it is written; to multiply by 1e-6, which is none itself, would not.
+    let parts = match counts.unit() {
+        Unit::Microseconds | Unit::CoarseMicroseconds => 1e6,
         Unit::Things => 1.0,
     };
-    let buckets: Vec<_> = counts.buckets().map(|(bound, count)| (bound.map_or(f64::MAX, |bound| bound as f64 * scale), count)).collect();
-    let (sum, total) = (counts.sum as f64 * scale, counts.total());
+    let buckets: Vec<_> = counts.buckets().map(|(bound, count)| (bound.map_or(f64::MAX, |bound| bound as f64 / parts), count)).collect();
+    let (sum, total) = (counts.sum as f64 / parts, counts.total());
     if labels.is_empty() {
         metric.encode_histogram::<NoLabelSet>(sum, total, &buckets, None)
     } else {
@@ -260,5 +261,38 @@ impl Moment {
             family.encode(encoder, if first.rises { MetricKind::Counter } else { MetricKind::Gauge })?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::histogram::Histogram;
+
+    #[derive(Debug)]
+    struct Alone(Counts);
+
+    impl Collector for Alone {
+        fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+            encode_counts(&mut encoder.encode_descriptor("a", "a", None, MetricType::Histogram)?, &self.0, &Vec::new())
+        }
+    }
+
+    fn labels(unit: Unit) -> Vec<String> {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Alone(Histogram::new(unit).counts())));
+        let mut text = String::new();
+        encode(&mut text, &registry).expect("a string takes everything");
+        let label = |line: &str| Some(line.split_once("le=\"")?.1.split_once('"')?.0.to_owned());
+        text.lines().filter_map(label).collect()
+    }
+
+    #[test]
+    fn bounds_of_buckets_are_round_numbers() {
+        assert_eq!(labels(Unit::CoarseMicroseconds), ["0.0001", "0.001", "0.005", "0.025", "0.1", "1.0", "+Inf"]);
+        let fine = labels(Unit::Microseconds);
+        assert!(["0.00015", "0.07", "0.3", "0.7", "10.0"].iter().all(|bound| fine.iter().any(|label| label == bound)), "{fine:?}");
+        assert!(fine.iter().all(|label| label.len() <= "0.000015".len()), "{fine:?}");
+        assert_eq!(labels(Unit::Things)[..3], ["1.0", "2.0", "4.0"]);
     }
 }
