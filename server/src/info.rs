@@ -371,6 +371,7 @@ fn write_raft(out: &mut Text, metrics: &Metrics, status: &NodeStatus) {
     }
     out.field("verify_last_index", metrics.get(Metric::VerifyLastIndex));
     out.field("verify_mismatches", metrics.get(Metric::VerifyMismatches));
+    out.field("verify_differing", metrics.get(Metric::VerifyDiffering));
     for member in &status.members {
         let value = format!(
             "listen={},peer={},admin={},voter={},match_index={}",
@@ -530,6 +531,7 @@ mod tests {
             "raft_role:leader",
             "applied_index:7",
             "verify_mismatches:0",
+            "verify_differing:0",
             "node4:listen=a:1,peer=a:2,admin=a:3,voter=1,match_index=9",
         ] {
             assert!(text.contains(&format!("\r\n{line}\r\n")), "{line} is missing");

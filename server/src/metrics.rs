@@ -87,6 +87,8 @@ pub enum Metric {
     VerifyLastIndex,
     /// Replicas that this node knows to have other data than they should.
     VerifyMismatches,
+    /// Replicas that differed when this node compared them last.
+    VerifyDiffering,
     /// Terms in which this node stood for election.
     Elections,
     /// Terms whose leader this node has learnt of.
@@ -250,6 +252,13 @@ pub const METRICS: &[MetricSpec] = &[
         "verify_mismatches",
         "replicas",
         "Replicas that RAFT VERIFY found to differ, as this node knows by comparing them or by being one.",
+    ),
+    gauge(
+        Metric::VerifyDiffering,
+        "verify_differing",
+        "verify_differing",
+        "replicas",
+        "Replicas that differed when this node compared them last for RAFT VERIFY.",
     ),
     counter(Metric::Elections, "elections", "elections", "elections", "Terms in which this node stood for election."),
     counter(

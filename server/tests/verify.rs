@@ -74,8 +74,10 @@ fn check(cf: Cf, user_key: &str) {
     let mut client = cluster.client(healthy[0]);
     client.set("after", "that");
     assert_eq!(cluster.client(healthy[1]).get("after").as_deref(), Some(b"that".as_slice()));
-    let mismatches = |position: usize| text(&cluster.client(position).must(&["INFO", "raft"])).contains("verify_mismatches:1\r\n");
-    eventually("whoever compared the replicas counts the mismatch", || healthy.iter().any(|position| mismatches(*position)).then_some(()));
+    let tells = |position: usize, line: &str| text(&cluster.client(position).must(&["INFO", "raft"])).contains(&format!("{line}\r\n"));
+    let told = |line: &str| healthy.iter().any(|position| tells(*position, line)).then_some(());
+    eventually("whoever compared the replicas counts the mismatch", || told("verify_mismatches:1"));
+    eventually("whoever compared the replicas knows that one differs", || told("verify_differing:1"));
 
     cluster[damaged].add_flags(&["--rejoin"]);
     cluster.start_node(damaged);

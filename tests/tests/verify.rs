@@ -22,7 +22,7 @@ fn replicas_are_equal_under_load_whichever_node_is_asked() {
     for position in cluster.positions() {
         let info = redraft_tests::client::text(&cluster.client(position).must(&["INFO", "raft"]));
         assert!(info.contains(&format!("verify_last_index:{last_index}\r\n")), "{info}");
-        assert!(info.contains("verify_mismatches:0\r\n"), "{info}");
+        assert!(info.contains("verify_mismatches:0\r\n") && info.contains("verify_differing:0\r\n"), "{info}");
     }
     record.check(&mut cluster.client(0));
 }

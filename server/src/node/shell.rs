@@ -662,6 +662,8 @@ impl Shell {
     /// This node has compared the replicas.
     fn record(&self, result: &VerifyResult) {
         let index = result.index;
+        let differing = result.members.iter().filter(|member| member.difference.is_some()).count();
+        self.shared.metrics.set(Metric::VerifyDiffering, differing as u64);
         for member in &result.members {
             match &member.difference {
                 None if member.hash.is_empty() => tracing::warn!(index, node_id = member.node_id, "a replica was not compared"),
