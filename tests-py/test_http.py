@@ -316,6 +316,18 @@ def test_metrics_count_what_was_done(admin, db):
     assert b"metric-key" not in text and b"metric-value" not in text
 
 
+def test_unknown_commands_are_counted(admin):
+    def count() -> float:
+        name = 'redraft_command_errors_total{command="unknown",kind="rejected"} '
+        (line,) = [line for line in ask(admin, "GET", "/metrics").body.decode().splitlines() if line.startswith(name)]
+        return float(line.removeprefix(name))
+
+    before = count()
+    for name in ("nosuchcommand", "norsuchone"):
+        assert ask(admin, "POST", "/command", {"command": [name]}).json()["reply"]["type"] == "error"
+    assert count() == before + 2
+
+
 def test_others_are_kept_out(tmp_path):
     node = Node(tmp_path, requirepass="secret")
     node.start()

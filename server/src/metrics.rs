@@ -325,6 +325,8 @@ pub struct Metrics {
     values: Vec<AtomicU64>,
     distributions: Vec<Histogram>,
     commands: Vec<CommandMetrics>,
+    /// Commands that are none. Their names are what somebody sent, so they are not told apart.
+    unknown: AtomicU64,
     /// Position in `commands` by the address of the row.
     positions: HashMap<usize, usize>,
     /// Error replies by prefix; written when a prefix is new, else read.
@@ -347,6 +349,7 @@ impl Metrics {
             distributions: DISTRIBUTIONS.iter().map(|spec| Histogram::new(spec.unit)).collect(),
             positions: commands.iter().enumerate().map(|(position, (address, _))| (*address, position)).collect(),
             commands: commands.into_iter().map(|(_, metrics)| metrics).collect(),
+            unknown: AtomicU64::new(0),
             errors: RwLock::default(),
         }
     }
@@ -409,6 +412,17 @@ impl Metrics {
         }
     }
 
+    /// Counts a command that is in no table.
+    pub fn unknown(&self) {
+        self.unknown.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many commands were in no table.
+    #[must_use]
+    pub fn unknown_commands(&self) -> u64 {
+        self.unknown.load(Ordering::Relaxed)
+    }
+
     /// Counts an error reply by its first word.
     pub fn error_reply(&self, text: &str) {
         self.add(Metric::TotalErrorReplies, 1);
@@ -460,6 +474,7 @@ impl Metrics {
             }
             command.times.reset();
         }
+        self.unknown.store(0, Ordering::Relaxed);
         self.errors.write().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
@@ -495,9 +510,11 @@ mod tests {
         metrics.subtract(Metric::ConnectedClients, 1);
         metrics.add(Metric::TotalCommandsProcessed, 5);
         metrics.error_reply("ERR no");
+        metrics.unknown();
+        assert_eq!(metrics.unknown_commands(), 1);
         metrics.reset();
         assert_eq!((metrics.get(Metric::ConnectedClients), metrics.get(Metric::TotalCommandsProcessed)), (1, 0));
-        assert_eq!((metrics.errors(), metrics.commands()), (vec![], vec![]));
+        assert_eq!((metrics.errors(), metrics.commands(), metrics.unknown_commands()), (vec![], vec![], 0));
     }
 
     #[test]

@@ -26,6 +26,9 @@ use crate::node::{NodeStatus, Role};
 /// The type of the format.
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// The `command` of those that are in no table. The rules relate errors to commands, so both have it.
+const UNKNOWN_COMMAND: &str = "unknown";
+
 /// All metrics.
 #[utoipa::path(get, path = "/metrics",
     responses((status = 200, description = "The OpenMetrics text format", content_type = "application/openmetrics-text", body = String)))]
@@ -40,6 +43,7 @@ pub(super) async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
         values: METRICS.iter().map(|spec| metrics.get(spec.metric)).collect(),
         distributions: DISTRIBUTIONS.iter().map(|spec| metrics.distribution(spec.distribution).counts()).collect(),
         commands: metrics.commands(),
+        unknown_commands: metrics.unknown_commands(),
         errors: metrics.errors(),
         status: services.node().status(),
         databases: services.keyspace_counts().await,
@@ -64,6 +68,7 @@ struct Moment {
     /// In the order of `DISTRIBUTIONS`.
     distributions: Vec<Counts>,
     commands: Vec<CommandCounts>,
+    unknown_commands: u64,
     errors: Vec<(String, u64)>,
     status: Arc<NodeStatus>,
     databases: Vec<(u64, u64)>,
@@ -170,6 +175,8 @@ impl Moment {
         let by_command = |count: fn(&CommandCounts) -> u64| {
             self.commands.iter().map(move |command| (vec![("command", command.name.clone())], count(command) as f64))
         };
+        let unknown = vec![("command", UNKNOWN_COMMAND.to_owned())];
+        let executed = by_command(|command| command.calls).chain([(unknown.clone(), 0.0)]);
         let errors = [("rejected", (|command| command.rejected) as fn(&CommandCounts) -> u64), ("failed", |command| command.failed)];
         let errors = errors.into_iter().flat_map(|(kind, count)| {
             by_command(count).map(move |(mut labels, value)| {
@@ -177,9 +184,11 @@ impl Moment {
                 (labels, value)
             })
         });
+        let unknown = unknown.into_iter().chain([("kind", "rejected".to_owned())]).collect();
+        let errors = errors.chain([(unknown, self.unknown_commands as f64)]);
         let prefixes = self.errors.iter().map(|(prefix, count)| (vec![("prefix", prefix.clone())], *count as f64));
         vec![
-            Family { name: "commands", text: "Commands executed", rows: by_command(|command| command.calls).collect() },
+            Family { name: "commands", text: "Commands executed", rows: executed.collect() },
             Family { name: "command_errors", text: "Commands refused before, or failed in, their execution", rows: errors.collect() },
             Family { name: "error_replies", text: "Error replies by their first word", rows: prefixes.collect() },
             Family::one("process_cpu_seconds", "Processor time of the process", self.process.user_seconds + self.process.system_seconds),

@@ -52,10 +52,9 @@ impl Services {
         if args.len() > ARGUMENTS_MAX {
             return Err(CommandError::TooManyArguments(ARGUMENTS_MAX).into());
         }
-        let spec = table::resolve(args).inspect_err(|_| {
-            if let Some(spec) = table::lookup(&args[0]) {
-                metrics.rejected(spec);
-            }
+        let spec = table::resolve(args).inspect_err(|_| match table::lookup(&args[0]) {
+            Some(spec) => metrics.rejected(spec),
+            None => metrics.unknown(),
         })?;
         if sender == Sender::Unknown && !spec.flags.contains(flags::NO_AUTH) {
             metrics.rejected(spec);
