@@ -328,6 +328,18 @@ def test_unknown_commands_are_counted(admin):
     assert count() == before + 2
 
 
+def test_error_replies_are_counted_as_those_of_clients(admin, db):
+    def count(prefix: str) -> float:
+        name = f'redraft_error_replies_total{{prefix="{prefix}"}} '
+        return sum(float(line.removeprefix(name)) for line in ask(admin, "GET", "/metrics").body.decode().splitlines() if line.startswith(name))
+
+    before = count("ERR")
+    assert ask(admin, "POST", "/command", {"command": ["GET"]}).json()["reply"]["type"] == "error"
+    assert ask(admin, "POST", "/command", {"command": ["CONFIG", "SET", "nosuchoption", "1"]}).json()["reply"]["type"] == "error"
+    assert ask(admin, "GET", "/kv?cursor=nonsense").status == 400
+    assert count("ERR") == before + 3
+
+
 def test_others_are_kept_out(tmp_path):
     node = Node(tmp_path, requirepass="secret")
     node.start()

@@ -64,17 +64,21 @@ impl Admin {
     async fn run(&self, db: u8, commands: Vec<Vec<Bytes>>) -> Result<Vec<Reply>, ApiError> {
         let mut requests = Vec::with_capacity(commands.len());
         for args in commands {
-            let spec = self.services.checked(&args).map_err(|refusal| match refusal {
-                Reply::Error(text) => ApiError::of_reply(&text),
-                _ => ApiError::unexpected(),
-            })?;
+            let spec = self.services.checked(&args).map_err(|refusal| self.error_of(&refusal))?;
             requests.push(Request { spec, args, db });
         }
-        let replies = self.services.run(requests).await?;
-        match replies.iter().find_map(|reply| if let Reply::Error(text) = reply { Some(text) } else { None }) {
-            Some(text) => Err(ApiError::of_reply(text)),
+        let result = self.services.run(requests).await;
+        let replies = result.inspect_err(|error| self.services.note_error(&error.clone().into()))?;
+        match replies.iter().find(|reply| matches!(reply, Reply::Error(_))) {
+            Some(reply) => Err(self.error_of(reply)),
             None => Ok(replies),
         }
+    }
+
+    /// The answer to an error reply, which is counted.
+    fn error_of(&self, reply: &Reply) -> ApiError {
+        self.services.note_error(reply);
+        if let Reply::Error(text) = reply { ApiError::of_reply(text) } else { ApiError::unexpected() }
     }
 
     /// The share of a new request in the memory that there is for all.

@@ -87,6 +87,22 @@ impl Services {
     /// Carries out one command of somebody who has no connection: no state lasts from one to the next, and what is about a connection is
     /// refused. `Err` is a request that the group has no reply to.
     pub(crate) async fn execute(&self, args: Vec<Bytes>, db: u8) -> Result<Reply, RequestError> {
+        let result = self.carry_out(args, db).await;
+        match &result {
+            Ok(reply) => self.note_error(reply),
+            Err(error) => self.note_error(&error.clone().into()),
+        }
+        result
+    }
+
+    /// Counts an error reply to somebody who has no connection, as a connection counts its own.
+    pub(crate) fn note_error(&self, reply: &Reply) {
+        if let Reply::Error(text) = reply {
+            self.metrics.error_reply(text);
+        }
+    }
+
+    async fn carry_out(&self, args: Vec<Bytes>, db: u8) -> Result<Reply, RequestError> {
         let (spec, command) = match self.check(&args, Sender::Known) {
             Ok(Step::Group(spec)) => return Ok(self.run(vec![Request { spec, args, db }]).await?.remove(0)),
             Ok(Step::Node(spec, command)) => (spec, command),
