@@ -70,6 +70,16 @@ def test_a_key_is_put_read_and_deleted(admin, db):
     assert (ask(admin, "GET", "/kv/nope").status, ask(admin, "GET", "/kv/nope").code) == (404, "not_found")
 
 
+@pytest.mark.parametrize("key", [b"", b".", b"..", b"batch", b"a/b", b"\xff\xef\xbe"])
+def test_any_key_can_stand_in_the_query_string(admin, db, key):
+    path = f"/kv/?key64={base64.urlsafe_b64encode(key).decode().rstrip('=')}"
+    assert ask(admin, "PUT", path, {"value": "v"}).status == 200
+    assert db.get(key) == b"v"
+    assert ask(admin, "GET", path).json()["value"] == "v"
+    assert ask(admin, "DELETE", path).json()["deleted"] is True
+    assert ask(admin, "GET", path).code == "not_found"
+
+
 def test_json_is_kept_as_compact_text(admin, db):
     ask(admin, "PUT", "/kv/j", b'{"value": { "b" : [1, 2.50, 12345678901234567890], "a": " x " }}', Content_Type="application/json")
     assert db.get("j") == b'{"b":[1,2.50,12345678901234567890],"a":" x "}'

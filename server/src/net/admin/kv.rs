@@ -7,8 +7,10 @@ use std::sync::Arc;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{OriginalUri, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use percent_encoding::percent_decode_str;
 use raftlog::engine::after_prefix;
 use resp::Reply;
@@ -43,14 +45,28 @@ const TTL_SECONDS_MAX: f64 = 1e12;
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct KeyQuery {
+pub struct BatchQuery {
     /// The database, 0 to 15.
     #[serde(default)]
     #[param(maximum = 15)]
     db: u8,
 }
 
-/// Which database, and how a raw value is to be stored.
+/// Which database, and which key if the path has none.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct DeleteQuery {
+    /// The database, 0 to 15.
+    #[serde(default)]
+    #[param(maximum = 15)]
+    db: u8,
+    /// The key in base64url without padding.
+    #[param(pattern = "^([A-Za-z0-9_-]{4})*([A-Za-z0-9_-][AQgw]|[A-Za-z0-9_-]{2}[AEIMQUYcgkosw048])?$")]
+    key64: Option<String>,
+}
+
+/// Which database and key, and how a raw value is to be stored.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -62,9 +78,12 @@ pub struct PutQuery {
     /// Seconds to live, of a raw body.
     #[param(exclusive_minimum = 0.0, maximum = 1e12)]
     ttl: Option<f64>,
+    /// The key in base64url without padding.
+    #[param(pattern = "^([A-Za-z0-9_-]{4})*([A-Za-z0-9_-][AQgw]|[A-Za-z0-9_-]{2}[AEIMQUYcgkosw048])?$")]
+    key64: Option<String>,
 }
 
-/// Which database, and how a value is to be shown.
+/// Which database and key, and how a value is to be shown.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -77,6 +96,9 @@ pub struct GetQuery {
     #[serde(rename = "as")]
     #[param(inline)]
     form: Option<Form>,
+    /// The key in base64url without padding.
+    #[param(pattern = "^([A-Za-z0-9_-]{4})*([A-Za-z0-9_-][AQgw]|[A-Za-z0-9_-]{2}[AEIMQUYcgkosw048])?$")]
+    key64: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
@@ -234,11 +256,19 @@ impl Condition {
     }
 }
 
-/// The key in the path, which may be any bytes.
-fn key_of(uri: &OriginalUri) -> Result<Bytes, ApiError> {
+/// The key, which may be any bytes: from the path, or from the query string. There it may also be empty, and one that browsers and proxies
+/// take out of a path, `.` and `..`.
+fn key_of(uri: &Uri, key64: Option<&str>) -> Result<Bytes, ApiError> {
     let encoded = uri.path().strip_prefix("/kv/").unwrap_or("");
-    let key = Bytes::from(percent_decode_str(encoded).collect::<Vec<u8>>());
-    if key.is_empty() { Err(ApiError::bad_request("the key is empty")) } else { Ok(key) }
+    match (encoded, key64) {
+        ("", None) => Err(ApiError::bad_request("the key is empty: such a key stands in ?key64=")),
+        ("", Some(key64)) => {
+            let key = URL_SAFE_NO_PAD.decode(key64);
+            key.map(Bytes::from).map_err(|_| ApiError::bad_request("key64 is no base64url without padding"))
+        }
+        (_, Some(_)) => Err(ApiError::bad_request("the key stands in the path or in key64")),
+        (encoded, None) => Ok(Bytes::from(percent_decode_str(encoded).collect::<Vec<u8>>())),
+    }
 }
 
 fn database(db: u8) -> Result<u8, ApiError> {
@@ -286,7 +316,7 @@ pub(super) async fn put(
     headers: HeaderMap,
     Body(body, _share): Body,
 ) -> Result<Response, ApiError> {
-    let (key, db, condition) = (key_of(&uri)?, database(query.db)?, Condition::of(&headers)?);
+    let (key, db, condition) = (key_of(&uri, query.key64.as_deref())?, database(query.db)?, Condition::of(&headers)?);
     let (value, ttl) = match media_type(&headers) {
         // The last is what curl says of any body that it is given. A page of another site, which could say so too, does not come here.
         Some("application/json" | "application/x-www-form-urlencoded") | None => {
@@ -343,7 +373,7 @@ pub(super) async fn get(
     headers: HeaderMap,
     mut share: Share,
 ) -> Result<Response, ApiError> {
-    let (key, db) = (key_of(&uri)?, database(query.db)?);
+    let (key, db) = (key_of(&uri, query.key64.as_deref())?, database(query.db)?);
     let (found, value) = find(&admin, db, &key, &mut share).await?;
     let tag = etag(found.revision);
     if headers.get(header::ACCEPT).is_some_and(|accept| accept.as_bytes().starts_with(b"application/octet-stream")) {
@@ -391,7 +421,7 @@ struct EntryWith<'a> {
 }
 
 /// Deletes a key.
-#[utoipa::path(delete, path = "/kv/{key}", params(("key" = String, Path, description = "The key, percent-encoded"), KeyQuery,
+#[utoipa::path(delete, path = "/kv/{key}", params(("key" = String, Path, description = "The key, percent-encoded"), DeleteQuery,
     ("If-Match" = Option<String>, Header, description = "The revision that the key must have, in quotes, or * for any",
         nullable = false, pattern = r#"^("0*[1-9][0-9]{0,14}"|[*])$"#)),
     responses((status = 200, body = Deleted), (status = 400, body = ErrorBody),
@@ -400,10 +430,10 @@ struct EntryWith<'a> {
 pub(super) async fn delete(
     State(admin): State<Arc<Admin>>,
     uri: OriginalUri,
-    Params(query): Params<KeyQuery>,
+    Params(query): Params<DeleteQuery>,
     headers: HeaderMap,
 ) -> Result<Json<Deleted>, ApiError> {
-    let (key, db, condition) = (key_of(&uri)?, database(query.db)?, Condition::of(&headers)?);
+    let (key, db, condition) = (key_of(&uri, query.key64.as_deref())?, database(query.db)?, Condition::of(&headers)?);
     let delete = match condition {
         Condition::None | Condition::Exists => command("DEL", [key.clone()]),
         Condition::Revision(revision) => command("DELREV", [key.clone(), number(revision)]),
@@ -417,13 +447,13 @@ pub(super) async fn delete(
 }
 
 /// Sets and deletes keys, all together or none.
-#[utoipa::path(post, path = "/kv/batch", params(KeyQuery), request_body = BatchBody,
+#[utoipa::path(post, path = "/kv/batch", params(BatchQuery), request_body = BatchBody,
     responses((status = 200, body = BatchDone), (status = 400, body = ErrorBody), (status = 413, body = ErrorBody),
         (status = 503, body = ErrorBody), (status = 504, description = "Nobody knows whether it was executed", body = ErrorBody),
         (status = 507, body = ErrorBody)))]
 pub(super) async fn batch(
     State(admin): State<Arc<Admin>>,
-    Params(query): Params<KeyQuery>,
+    Params(query): Params<BatchQuery>,
     headers: HeaderMap,
     Body(body, _share): Body,
 ) -> Result<Json<BatchDone>, ApiError> {
@@ -608,6 +638,24 @@ mod tests {
         let too_large = Some(StatusCode::PAYLOAD_TOO_LARGE);
         assert_eq!(status(format!(r#"{{"delete": [{}]}}"#, list(r#""""#, ARGUMENTS_MAX + 1))), too_large);
         assert_eq!(status(format!(r#"{{"put": {{{}}}}}"#, list(r#""":0"#, ARGUMENTS_MAX + 1))), too_large);
+    }
+
+    #[test]
+    fn keys_stand_in_the_path_or_in_the_query_string() {
+        let check = |path: &str, key64: Option<&str>, expected: Option<&[u8]>| {
+            let uri: Uri = path.parse().expect("a URI");
+            assert_eq!(key_of(&uri, key64).ok().as_deref(), expected, "{path} {key64:?}");
+        };
+        check("/kv/a%2Fb/%ff", None, Some(b"a/b/\xff"));
+        check("/kv/", Some(""), Some(b""));
+        check("/kv/", Some("Li4"), Some(b".."));
+        check("/kv/", Some("_-8"), Some(b"\xff\xef"));
+        check("/kv/", None, None);
+        check("/kv/", Some("Li4="), None);
+        check("/kv/", Some("Li5"), None);
+        check("/kv/", Some("L"), None);
+        check("/kv/a", Some("YQ"), None);
+        check("/kv/batch", Some("YQ"), None);
     }
 
     #[test]

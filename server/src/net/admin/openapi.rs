@@ -2,9 +2,9 @@
 
 use axum::Json;
 use utoipa::OpenApi;
-use utoipa::openapi::path::PathItem;
+use utoipa::openapi::path::{Operation, Parameter, PathItem};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
-use utoipa::openapi::{self, ContentBuilder, Ref, Response, ResponseBuilder};
+use utoipa::openapi::{self, ContentBuilder, Ref, Required, Response, ResponseBuilder};
 
 use super::{console, exposition, kv, node};
 
@@ -13,10 +13,40 @@ use super::{console, exposition, kv, node};
     info(title = "redraft", description = "Every node answers. Requests about keys are linearizable; an error says whether something may have been executed."),
     paths(kv::put, kv::get, kv::delete, kv::batch, kv::page, node::stats, node::live, node::ready, node::info, node::cluster,
         node::replication, node::config, node::slow_log, console::command, exposition::metrics),
-    modifiers(&Security, &Refusals),
+    modifiers(&KeysInQuery, &Security, &Refusals),
     security((), ("basic" = []), ("bearer" = []))
 )]
 struct Document;
+
+/// The key is part of the path, or `key64` takes its place at the path without it: two paths, of the same handlers.
+struct KeysInQuery;
+
+impl utoipa::Modify for KeysInQuery {
+    fn modify(&self, document: &mut openapi::OpenApi) {
+        let paths = &mut document.paths.paths;
+        let in_path = paths.get_mut("/kv/{key}").expect("kv stands at this path");
+        let mut in_query = in_path.clone();
+        keep_parameters(in_path, |parameter| parameter.name != "key64");
+        keep_parameters(&mut in_query, |parameter| parameter.name != "key");
+        for operation in operations(&mut in_query) {
+            operation.operation_id = operation.operation_id.take().map(|id| format!("{id}_by_key64"));
+            let key64 = operation.parameters.iter_mut().flatten().filter(|parameter| parameter.name == "key64");
+            key64.for_each(|parameter| parameter.required = Required::True);
+        }
+        paths.insert("/kv/".to_owned(), in_query);
+    }
+}
+
+fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    let PathItem { get, put, post, delete, .. } = item;
+    [get, put, post, delete].into_iter().flatten()
+}
+
+fn keep_parameters(item: &mut PathItem, keeps: impl Fn(&Parameter) -> bool) {
+    for operation in operations(item) {
+        operation.parameters.iter_mut().for_each(|parameters| parameters.retain(&keeps));
+    }
+}
 
 /// With a password set, it is needed.
 struct Security;
@@ -36,8 +66,7 @@ struct Refusals;
 impl utoipa::Modify for Refusals {
     fn modify(&self, document: &mut openapi::OpenApi) {
         for (path, item) in &mut document.paths.paths {
-            let PathItem { get, put, post, delete, .. } = item;
-            for operation in [get, put, post, delete].into_iter().flatten() {
+            for operation in operations(item) {
                 let responses = &mut operation.responses.responses;
                 responses.insert("403".to_owned(), refusal("The host is not this node's, or a page of another site asks").into());
                 if !path.starts_with("/health/") {
