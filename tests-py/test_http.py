@@ -286,6 +286,7 @@ def test_a_node_tells_how_it_is(admin, db):
         assert peer["lag_bytes"] >= peer["lag_entries"] >= 0 and peer["snapshot_progress"] is None
     options = {row["name"]: row for row in ask(admin, "GET", "/debug/config").json()}
     assert (options["maxclients"]["value"], options["maxclients"]["changeable"]) == ("10000", True)
+    assert sorted(name for name, row in options.items() if row["secret"]) == ["peer-secret", "requirepass"]
     cluster = ask(admin, "GET", "/cluster").json()
     assert [member["reachable"] for member in cluster["members"]] == [True] * len(cluster["members"])
     assert cluster["events"][-1]["kind"] == "start"

@@ -17,7 +17,7 @@ use super::Admin;
 use super::error::{ApiError, ErrorBody};
 use super::events::Event;
 use super::extract::Params;
-use crate::config::{Change, OPTIONS, OptionSpec, allowed_values};
+use crate::config::{Change, Kind, OPTIONS, OptionSpec, allowed_values};
 use crate::info::{ProcessFacts, REDRAFT_VERSION, role_name};
 use crate::metrics::Metric;
 use crate::metrics::histogram::Counts;
@@ -247,6 +247,8 @@ pub struct OptionRow {
     text: &'static str,
     /// Whether CONFIG SET changes it.
     changeable: bool,
+    /// Whether its value is never shown.
+    secret: bool,
 }
 
 /// All options with their values; secrets are not shown.
@@ -260,6 +262,7 @@ pub(super) async fn config(State(admin): State<Arc<Admin>>) -> Json<Vec<OptionRo
         values: allowed_values(&spec.kind),
         text: spec.text,
         changeable: spec.change == Change::AtRunTime,
+        secret: spec.kind == Kind::Secret,
     };
     Json(OPTIONS.iter().map(row).collect())
 }
