@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import signal
+import socket
 import threading
 import time
 from urllib.parse import quote
@@ -349,6 +350,22 @@ def test_error_replies_are_counted_as_those_of_clients(admin, db):
     assert ask(admin, "POST", "/command", {"command": ["CONFIG", "SET", "nosuchoption", "1"]}).json()["reply"]["type"] == "error"
     assert ask(admin, "GET", "/kv?cursor=nonsense").status == 400
     assert count("ERR") == before + 3
+
+
+def test_connections_that_are_too_many_are_counted(own_node):
+    def rejected() -> int:
+        name = "redraft_admin_connections_rejected_total "
+        (line,) = [line for line in ask(own_node.port + 1000, "GET", "/metrics").body.decode().splitlines() if line.startswith(name)]
+        return int(float(line.removeprefix(name)))
+
+    assert rejected() == 0
+    with contextlib.ExitStack() as stack:
+        for _ in range(256):
+            stack.enter_context(socket.create_connection(("127.0.0.1", own_node.port + 1000)))
+        one_more = stack.enter_context(socket.create_connection(("127.0.0.1", own_node.port + 1000), timeout=DEADLINE_S))
+        assert one_more.recv(1) == b""
+    wait_until(lambda: rejected() >= 1, "the refusal is counted")
+    assert "refused a connection to the admin listener" in own_node.log.read_text()
 
 
 def test_others_are_kept_out(tmp_path):

@@ -59,6 +59,8 @@ pub enum Metric {
     TotalWritesProcessed,
     /// Connections refused.
     RejectedConnections,
+    /// Connections refused by the admin listener.
+    AdminRejectedConnections,
     /// Clients disconnected for not reading their replies.
     ClientOutputBufferLimitDisconnections,
     /// Clients disconnected for what they sent.
@@ -202,6 +204,13 @@ pub const METRICS: &[MetricSpec] = &[
         "connections_rejected",
         "connections",
         "Connections refused because of maxclients.",
+    ),
+    counter(
+        Metric::AdminRejectedConnections,
+        "admin_rejected_connections",
+        "admin_connections_rejected",
+        "connections",
+        "Connections that the admin listener refused because it had as many as it takes.",
     ),
     counter(
         Metric::ClientOutputBufferLimitDisconnections,

@@ -36,7 +36,8 @@ use self::budget::{Budget, Share};
 use self::connection::Lifetime;
 use self::error::ApiError;
 use self::events::Recorder;
-use crate::net::client::{ListenError, Services};
+use crate::metrics::Metric;
+use crate::net::client::{ListenError, LogInterval, Services};
 use crate::node::Request;
 
 /// Connections at a time; a further one is closed.
@@ -116,6 +117,7 @@ impl AdminServer {
 
     /// Serves until it is told to stop.
     pub async fn serve(mut self) {
+        let refusals_logged = LogInterval::default();
         let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX as usize));
         loop {
             let accepted = tokio::select! {
@@ -127,7 +129,13 @@ impl AdminServer {
                 continue;
             };
             // Nobody who cannot be served is left to wait: who looks after the node must learn at once that it is overrun.
-            let Ok(permit) = Arc::clone(&connections).try_acquire_owned() else { continue };
+            let Ok(permit) = Arc::clone(&connections).try_acquire_owned() else {
+                self.services.metrics().add(Metric::AdminRejectedConnections, 1);
+                if refusals_logged.is_due() {
+                    tracing::warn!(%address, connections = CONNECTIONS_MAX, "refused a connection to the admin listener: there are too many");
+                }
+                continue;
+            };
             if !self.services.admits(address) {
                 continue;
             }

@@ -86,11 +86,11 @@ pub(crate) struct Services {
 
 /// Lets a message into the log once per `LOG_INTERVAL`.
 #[derive(Default)]
-struct LogInterval(Mutex<Option<Instant>>);
+pub(crate) struct LogInterval(Mutex<Option<Instant>>);
 
 impl LogInterval {
     /// Whether it is time for the message.
-    fn is_due(&self) -> bool {
+    pub(crate) fn is_due(&self) -> bool {
         let mut logged_at = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         let due = logged_at.is_none_or(|at| now - at >= LOG_INTERVAL);
