@@ -45,7 +45,11 @@ const CONNECTIONS_MAX: u32 = 256;
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 128;
 /// How long a connection lasts: five minutes, and as much for what is under way then.
-const CONNECTION_LIFETIME: Lifetime = Lifetime { open: Duration::from_secs(300), under_way: Duration::from_secs(300) };
+const CONNECTION_LIFETIME: Lifetime =
+    Lifetime { open: Duration::from_secs(300), under_way: Duration::from_secs(300), untaken: Duration::from_secs(30) };
+/// Bytes of an answer that the kernel holds for a connection. It tells that some were taken only when a third of them were: with as many as
+/// it likes, a client that takes some kilobytes a second would seem to take none.
+const SEND_BUFFER_BYTES: usize = 256 << 10;
 /// How long an answer may take beyond `request-timeout`: a comparison of replicas of a usual size.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(120);
 /// How long requests under way may take when the node stops.
@@ -138,6 +142,9 @@ impl AdminServer {
             };
             if !self.services.admits(address) {
                 continue;
+            }
+            if let Err(error) = socket2::SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER_BYTES) {
+                tracing::debug!(%error, "cannot set the send buffer of a connection to the admin listener");
             }
             let served = connection::serve(stream, self.router.clone(), CONNECTION_LIFETIME, self.shutdown.clone());
             tokio::spawn(async move {
