@@ -36,8 +36,9 @@ pub(super) async fn guard(State(admin): State<Arc<Admin>>, request: Request, nex
         Ok(()) if origin.is_some() && request.method() == Method::OPTIONS => preflight(),
         Ok(()) => {
             let patience = admin.services.config().runtime.values().request_timeout + ANSWER_PATIENCE;
+            let method = request.method().clone();
             let answer = tokio::time::timeout(patience, next.run(request)).await;
-            answer.unwrap_or_else(|_| ApiError::from(RequestError::Unknown).into_response())
+            answer.unwrap_or_else(|_| too_late(&method).into_response())
         }
     };
     if !is_navigation {
@@ -45,6 +46,11 @@ pub(super) async fn guard(State(admin): State<Arc<Admin>>, request: Request, nex
         answer.headers_mut().remove(header::WWW_AUTHENTICATE);
     }
     with_headers(answer, origin.filter(|origin| is_ours(&admin, origin)))
+}
+
+/// The error of a request that was not answered in time. Its body has arrived: bodies have less time.
+fn too_late(method: &Method) -> ApiError {
+    if method.is_safe() { ApiError::read_timeout() } else { RequestError::Unknown.into() }
 }
 
 fn admitted(admin: &Admin, headers: &HeaderMap, method: &Method, path: &str) -> Result<(), ApiError> {
@@ -158,6 +164,7 @@ fn with_headers(mut answer: Response, origin: Option<HeaderValue>) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::admin::error::Executed;
 
     #[test]
     fn passwords_are_presented_in_two_ways() {
@@ -171,6 +178,13 @@ mod tests {
         check("Basic ???", None);
         check("Digest x", None);
         check("secret", None);
+    }
+
+    #[test]
+    fn a_read_that_takes_too_long_has_changed_nothing() {
+        for (method, executed) in [(Method::GET, Executed::No), (Method::HEAD, Executed::No), (Method::PUT, Executed::Unknown)] {
+            assert_eq!(too_late(&method).executed(), executed, "{method}");
+        }
     }
 
     #[test]

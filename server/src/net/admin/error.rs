@@ -79,6 +79,11 @@ impl ApiError {
         &self.message
     }
 
+    #[cfg(test)]
+    pub(super) fn executed(&self) -> Executed {
+        self.executed
+    }
+
     pub(super) fn no_such_key() -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", "there is no such key")
     }
@@ -96,6 +101,16 @@ impl ApiError {
             _ if TOO_LARGE.iter().any(|error| error.to_string() == text) => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message),
             _ => Self::bad_request(message),
         }
+    }
+
+    /// There was no answer in time to a request that changes nothing, whatever becomes of it.
+    pub(super) fn read_timeout() -> Self {
+        Self::new(StatusCode::GATEWAY_TIMEOUT, "timeout", "there was no answer in time; nothing was changed")
+    }
+
+    /// A body did not arrive in time, so that nothing was begun.
+    pub(super) fn body_timeout() -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", "the body did not arrive in time; not executed")
     }
 
     /// A reply that the command never gives.

@@ -60,7 +60,7 @@ impl utoipa::Modify for Security {
     }
 }
 
-/// How `access` refuses, before a handler is asked.
+/// How `access` refuses, before a handler is asked, and what takes too long.
 struct Refusals;
 
 impl utoipa::Modify for Refusals {
@@ -68,6 +68,10 @@ impl utoipa::Modify for Refusals {
         for (path, item) in &mut document.paths.paths {
             for operation in operations(item) {
                 let responses = &mut operation.responses.responses;
+                responses.entry("504".to_owned()).or_insert_with(|| refusal("There was no answer in time").into());
+                if operation.request_body.is_some() {
+                    responses.insert("408".to_owned(), refusal("The body did not arrive in time").into());
+                }
                 responses.insert("403".to_owned(), refusal("The host is not this node's, or a page of another site asks").into());
                 if !path.starts_with("/health/") {
                     responses.insert("401".to_owned(), refusal("The password is needed").into());
