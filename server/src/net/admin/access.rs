@@ -15,7 +15,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::error::ApiError;
-use super::{ANSWER_PATIENCE, Admin};
+use super::{ANSWER_PATIENCE, Admin, VERIFY_PATIENCE};
 use crate::error::RequestError;
 use crate::net::client::same_secret;
 
@@ -36,6 +36,8 @@ pub(super) async fn guard(State(admin): State<Arc<Admin>>, request: Request, nex
         Ok(()) if origin.is_some() && request.method() == Method::OPTIONS => preflight(),
         Ok(()) => {
             let patience = admin.services.config().runtime.values().request_timeout + ANSWER_PATIENCE;
+            // How long a command may take, its handler knows.
+            let patience = if request.uri().path() == "/command" { patience + VERIFY_PATIENCE } else { patience };
             let method = request.method().clone();
             let answer = tokio::time::timeout(patience, next.run(request)).await;
             answer.unwrap_or_else(|_| too_late(&method).into_response())

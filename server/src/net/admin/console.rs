@@ -1,6 +1,7 @@
 //! Any command, as a console sends it: one at a time, without a connection's state.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::State;
@@ -9,11 +10,11 @@ use resp::Reply;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::Admin;
 use super::error::{ApiError, ErrorBody};
 use super::extract::{BODY_COPIES, Body};
 use super::json::{self, Typed};
 use super::work::work_on;
+use super::{ANSWER_PATIENCE, Admin, VERIFY_PATIENCE};
 use crate::command::{CommandSpec, Keys, flags, table};
 use crate::error::RequestError;
 use crate::keyspace::{DATABASES, STRING_BYTES_MAX};
@@ -59,12 +60,20 @@ pub(super) async fn command(State(admin): State<Arc<Admin>>, Body(body, mut shar
     let (is_write, bytes_max) = table::resolve(&args).map_or((false, 0), |spec| (spec.is_write(), reply_bytes_max(spec, &args)));
     // How long the reply is is known only when it is there.
     share.hold(body_bytes + bytes_max).await?;
-    let reply = admin.services.execute(args, db).await?;
+    let patience = patience_for(&args, admin.services.config().runtime.values().request_timeout);
+    let executed = tokio::time::timeout(patience, admin.services.execute(args, db)).await;
+    let reply = executed.unwrap_or(Err(RequestError::Unknown))?;
     let (bytes, reply) = work_on(reply_bytes(&reply), move || Ok((json::reply_text_bytes(&reply), reply))).await?;
     // What was executed cannot be refused any more.
     share.hold(reply_bytes(&reply) + bytes).await.map_err(|error| if is_write { RequestError::Unknown.into() } else { error })?;
     let text = work_on(bytes, move || json::text(&CommandAnswer { reply: Typed(reply) }, bytes)).await?;
     Ok(json::answer(share.carried_by(text)))
+}
+
+/// How long a command may take. To compare replicas takes as long as there are data, and to give it up would only hide the outcome.
+fn patience_for(args: &[Bytes], request_timeout: Duration) -> Duration {
+    let compares = matches!(args, [raft, verify] if raft.eq_ignore_ascii_case(b"raft") && verify.eq_ignore_ascii_case(b"verify"));
+    if compares { VERIFY_PATIENCE } else { request_timeout + ANSWER_PATIENCE }
 }
 
 /// The longest reply of a command, in bytes. Of those that write, only a few answer what was there before.
@@ -97,6 +106,17 @@ mod tests {
         };
         assert_eq!(parsed(ARGUMENTS_MAX).expect("as many as there may be"), ARGUMENTS_MAX);
         assert_eq!(parsed(ARGUMENTS_MAX + 1).expect_err("one too many").into_response().status(), StatusCode::PAYLOAD_TOO_LARGE);
+    }
+
+    #[test]
+    fn replicas_may_be_compared_for_long() {
+        let check = |line: &[&'static str], expected: Duration| {
+            let args: Vec<_> = line.iter().map(|word| Bytes::from_static(word.as_bytes())).collect();
+            assert_eq!(patience_for(&args, Duration::from_secs(5)), expected, "{line:?}");
+        };
+        check(&["raft", "VERIFY"], VERIFY_PATIENCE);
+        check(&["RAFT", "STATUS"], Duration::from_secs(5) + ANSWER_PATIENCE);
+        check(&["SET", "raft", "verify"], Duration::from_secs(5) + ANSWER_PATIENCE);
     }
 
     #[test]

@@ -44,14 +44,17 @@ use crate::node::Request;
 const CONNECTIONS_MAX: u32 = 256;
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 128;
-/// How long a connection lasts: five minutes, and as much for what is under way then.
+/// How long a connection lasts: five minutes, and what is under way then as long as the longest answer. Less would cut off a comparison, and
+/// whatever else is under way has limits of its own.
 const CONNECTION_LIFETIME: Lifetime =
-    Lifetime { open: Duration::from_secs(300), under_way: Duration::from_secs(300), untaken: Duration::from_secs(30) };
+    Lifetime { open: Duration::from_secs(300), under_way: VERIFY_PATIENCE, untaken: Duration::from_secs(30) };
 /// Bytes of an answer that the kernel holds for a connection. It tells that some were taken only when a third of them were: with as many as
 /// it likes, a client that takes some kilobytes a second would seem to take none.
 const SEND_BUFFER_BYTES: usize = 256 << 10;
-/// How long an answer may take beyond `request-timeout`: a comparison of replicas of a usual size.
+/// How long an answer may take beyond `request-timeout`.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(120);
+/// How long a comparison of the replicas may take: all their data are read.
+const VERIFY_PATIENCE: Duration = Duration::from_secs(3600);
 /// How long requests under way may take when the node stops.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
 /// How long to wait after a failed accept: time for a descriptor to be closed.
