@@ -321,7 +321,7 @@ def test_metrics_count_what_was_done(admin, db):
     for number in range(10):
         db.set(f"metric-key-{number}", "metric-value")
     assert (value(sets) - before[0], value(sums) - before[1], value(times) - before[2]) == (10, 10, 10)
-    assert value("redraft_raft_has_leader") == 1
+    assert value('redraft_raft_has_leader{group="1"}') == 1
     assert value("redraft_process_start_time_seconds") == started
     text = ask(admin, "GET", "/metrics").body
     assert text.endswith(b"# EOF\n")

@@ -23,6 +23,15 @@ pub enum MetricKind {
     Gauge,
 }
 
+/// What a metric is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// The node.
+    Node,
+    /// A Raft group on it.
+    Group,
+}
+
 /// A metric's row.
 #[derive(Clone, Copy, Debug)]
 pub struct MetricSpec {
@@ -34,6 +43,8 @@ pub struct MetricSpec {
     pub exported: &'static str,
     /// What tells it from others of that name: label and value.
     pub label: Option<(&'static str, &'static str)>,
+    /// What it is about.
+    pub scope: Scope,
     /// Its kind.
     pub kind: MetricKind,
     /// What is counted.
@@ -172,16 +183,20 @@ const _: () = {
 };
 
 const fn counter(metric: Metric, name: &'static str, exported: &'static str, unit: &'static str, text: &'static str) -> MetricSpec {
-    MetricSpec { metric, name, exported, label: None, kind: MetricKind::Counter, unit, text }
+    MetricSpec { metric, name, exported, label: None, scope: Scope::Node, kind: MetricKind::Counter, unit, text }
 }
 
 const fn gauge(metric: Metric, name: &'static str, exported: &'static str, unit: &'static str, text: &'static str) -> MetricSpec {
-    MetricSpec { metric, name, exported, label: None, kind: MetricKind::Gauge, unit, text }
+    MetricSpec { metric, name, exported, label: None, scope: Scope::Node, kind: MetricKind::Gauge, unit, text }
 }
 
 const fn snapshots(metric: Metric, name: &'static str, direction: &'static str) -> MetricSpec {
     let spec = counter(metric, name, "snapshots", "snapshots", "Raft snapshots: sent, received and installed, or failed.");
-    MetricSpec { label: Some(("direction", direction)), ..spec }
+    MetricSpec { label: Some(("direction", direction)), ..of_group(spec) }
+}
+
+const fn of_group(spec: MetricSpec) -> MetricSpec {
+    MetricSpec { scope: Scope::Group, ..spec }
 }
 
 /// All metrics, in the order of `Metric`.
@@ -248,36 +263,36 @@ pub const METRICS: &[MetricSpec] = &[
         "commands",
         "Commands answered with outcome unknown.",
     ),
-    gauge(
+    of_group(gauge(
         Metric::VerifyLastIndex,
         "verify_last_index",
         "verify_last_index",
         "index",
         "Log index as of which RAFT VERIFY digested this node's data last.",
-    ),
-    counter(
+    )),
+    of_group(counter(
         Metric::VerifyMismatches,
         "verify_mismatches",
         "verify_mismatches",
         "replicas",
         "Replicas that RAFT VERIFY found to differ, as this node knows by comparing them or by being one.",
-    ),
-    gauge(
+    )),
+    of_group(gauge(
         Metric::VerifyDiffering,
         "verify_differing",
         "verify_differing",
         "replicas",
         "Replicas that differed when this node compared them last for RAFT VERIFY.",
-    ),
-    counter(Metric::Elections, "elections", "elections", "elections", "Terms in which this node stood for election."),
-    counter(
+    )),
+    of_group(counter(Metric::Elections, "elections", "elections", "elections", "Terms in which this node stood for election.")),
+    of_group(counter(
         Metric::LeaderChanges,
         "leader_changes",
         "leader_changes",
         "changes",
         "Terms whose leader this node has learnt of, itself included.",
-    ),
-    counter(Metric::ReadRounds, "read_rounds", "read_rounds", "rounds", "Rounds that confirmed reads, as this node began them."),
+    )),
+    of_group(counter(Metric::ReadRounds, "read_rounds", "read_rounds", "rounds", "Rounds that confirmed reads, as this node began them.")),
     snapshots(Metric::SnapshotsSent, "snapshots_sent", "sent"),
     snapshots(Metric::SnapshotsReceived, "snapshots_received", "received"),
     snapshots(Metric::SnapshotsFailed, "snapshots_failed", "failed"),

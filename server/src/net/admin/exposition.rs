@@ -1,6 +1,6 @@
 //! The metrics for Prometheus, in the OpenMetrics text format. All of them are computed when they are asked for: from the table of metrics,
 //! from the node's status, from what the engines tell, and from what the kernel tells of the process.
-//! Label values are node ids, names of commands, databases, engines and levels, and the first words of error texts: never a key or a value.
+//! Label values are ids of nodes and groups, names of commands, databases, engines and levels, and the first words of error texts: never a key or a value.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,7 +20,8 @@ use super::Admin;
 use super::events::History;
 use crate::info::{ProcessFacts, REDRAFT_VERSION};
 use crate::metrics::histogram::{Counts, Unit};
-use crate::metrics::{CommandCounts, DISTRIBUTIONS, METRICS, MetricKind, MetricSpec};
+use crate::metrics::{CommandCounts, DISTRIBUTIONS, METRICS, MetricKind, MetricSpec, Scope};
+use crate::node::core::GROUP;
 use crate::node::{NodeStatus, Role};
 
 /// The type of the format.
@@ -82,6 +83,11 @@ struct Moment {
 
 type Labels<'a> = Vec<(&'a str, String)>;
 
+/// What all metrics of a Raft group have. There is one group; its metrics have the label so that those of more can be told apart.
+fn group_labels<'a>() -> impl Iterator<Item = (&'a str, String)> {
+    [("group", GROUP.0.to_string())].into_iter()
+}
+
 /// Rows of one name.
 struct Family<'a> {
     name: &'a str,
@@ -92,6 +98,11 @@ struct Family<'a> {
 impl<'a> Family<'a> {
     fn one(name: &'a str, text: &'a str, value: f64) -> Self {
         Self { name, text, rows: vec![(Vec::new(), value)] }
+    }
+
+    /// A row about the one group that there is.
+    fn of_group(name: &'a str, text: &'a str, value: f64) -> Self {
+        Self { name, text, rows: vec![(group_labels().collect(), value)] }
     }
 
     fn encode(&self, encoder: &mut DescriptorEncoder<'_>, kind: MetricKind) -> fmt::Result {
@@ -136,7 +147,13 @@ fn encode_counts(metric: &mut MetricEncoder<'_>, counts: &Counts, labels: &Label
 impl Collector for Moment {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         for specs in METRICS.chunk_by(|one, other| one.exported == other.exported) {
-            let labels = |spec: &MetricSpec| spec.label.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+            let labels = |spec: &MetricSpec| {
+                let own = spec.label.iter().map(|(name, value)| (*name, (*value).to_owned()));
+                match spec.scope {
+                    Scope::Node => own.collect(),
+                    Scope::Group => group_labels().chain(own).collect(),
+                }
+            };
             let rows = specs.iter().map(|spec| (labels(spec), self.values[spec.metric as usize] as f64)).collect();
             Family { name: specs[0].exported, text: specs[0].text, rows }.encode(&mut encoder, specs[0].kind)?;
         }
@@ -198,7 +215,7 @@ impl Moment {
     fn gauges(&self) -> Vec<Family<'_>> {
         let status = &self.status;
         let flag = |is_set: bool| f64::from(u8::from(is_set));
-        let peer = |node_id: u64| vec![("peer", node_id.to_string())];
+        let peer = |node_id: u64| group_labels().chain([("peer", node_id.to_string())]).collect::<Labels<'_>>();
         let of_kind = |voter| status.members.iter().filter(|member| member.voter == voter).count() as f64;
         let kinds = [("voter", of_kind(true)), ("learner", of_kind(false))];
         let others = status.members.iter().filter(|member| status.role == Role::Leader && member.node_id != status.node_id);
@@ -213,16 +230,16 @@ impl Moment {
         let labels = vec![("version", REDRAFT_VERSION.to_owned()), ("node_id", status.node_id.to_string())];
         vec![
             Family { name: "up_info", text: "Which node this is, and of which version", rows: vec![(labels, 1.0)] },
-            Family::one("raft_term", "Current term", status.term as f64),
-            Family::one("raft_is_leader", "Whether this node leads", flag(status.role == Role::Leader)),
-            Family::one("raft_has_leader", "Whether this node knows a leader", flag(status.leader_id.is_some())),
-            Family::one("raft_commit_index", "Highest index known to be committed", status.commit_index as f64),
-            Family::one("raft_applied_index", "Highest index applied", status.applied_index as f64),
-            Family::one("raft_log_entries", "Entries in the log", (status.last_index + 1).saturating_sub(status.first_index) as f64),
+            Family::of_group("raft_term", "Current term", status.term as f64),
+            Family::of_group("raft_is_leader", "Whether this node leads", flag(status.role == Role::Leader)),
+            Family::of_group("raft_has_leader", "Whether this node knows a leader", flag(status.leader_id.is_some())),
+            Family::of_group("raft_commit_index", "Highest index known to be committed", status.commit_index as f64),
+            Family::of_group("raft_applied_index", "Highest index applied", status.applied_index as f64),
+            Family::of_group("raft_log_entries", "Entries in the log", (status.last_index + 1).saturating_sub(status.first_index) as f64),
             Family {
                 name: "raft_members",
                 text: "Members of the group",
-                rows: kinds.map(|(kind, count)| (vec![("kind", kind.to_owned())], count)).to_vec(),
+                rows: kinds.map(|(kind, count)| (group_labels().chain([("kind", kind.to_owned())]).collect(), count)).to_vec(),
             },
             Family {
                 name: "replication_lag_entries",
