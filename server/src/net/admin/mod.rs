@@ -19,6 +19,7 @@ mod kv;
 mod node;
 mod openapi;
 mod page;
+mod places;
 mod work;
 
 use std::sync::Arc;
@@ -36,12 +37,16 @@ use self::budget::{Budget, Share};
 use self::connection::Lifetime;
 use self::error::ApiError;
 use self::events::Recorder;
+use self::places::Places;
 use crate::metrics::Metric;
 use crate::net::client::{ListenError, LogInterval, Services};
 use crate::node::Request;
 
 /// Connections at a time; a further one is closed.
 const CONNECTIONS_MAX: u32 = 256;
+/// Connections at a time from one address.
+const CONNECTIONS_PER_ADDRESS_MAX: usize = 192;
+const _: () = assert!(CONNECTIONS_PER_ADDRESS_MAX < CONNECTIONS_MAX as usize);
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 128;
 /// How long a connection lasts: five minutes, and what is under way then as long as the longest answer. Less would cut off a comparison, and
@@ -125,6 +130,7 @@ impl AdminServer {
     /// Serves until it is told to stop.
     pub async fn serve(mut self) {
         let refusals_logged = LogInterval::default();
+        let places = Places::new(CONNECTIONS_PER_ADDRESS_MAX);
         let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX as usize));
         loop {
             let accepted = tokio::select! {
@@ -136,10 +142,11 @@ impl AdminServer {
                 continue;
             };
             // Nobody who cannot be served is left to wait: who looks after the node must learn at once that it is overrun.
-            let Ok(permit) = Arc::clone(&connections).try_acquire_owned() else {
+            let permit = Arc::clone(&connections).try_acquire_owned().ok();
+            let Some(taken) = permit.zip(places.take(address.ip().to_canonical())) else {
                 self.services.metrics().add(Metric::AdminRejectedConnections, 1);
                 if refusals_logged.is_due() {
-                    tracing::warn!(%address, connections = CONNECTIONS_MAX, "refused a connection to the admin listener: there are too many");
+                    tracing::warn!(%address, "refused a connection to the admin listener: there are too many, in all or from this address");
                 }
                 continue;
             };
@@ -152,7 +159,7 @@ impl AdminServer {
             let served = connection::serve(stream, self.router.clone(), CONNECTION_LIFETIME, self.shutdown.clone());
             tokio::spawn(async move {
                 served.await;
-                drop(permit);
+                drop(taken);
             });
         }
         drop(self.listener);
