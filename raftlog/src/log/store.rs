@@ -490,6 +490,16 @@ mod tests {
         engine.write(&batch).expect("memory does not fail");
     }
 
+    /// A log whose first entries are in the engine alone.
+    fn longer_than_the_cache() -> (Arc<MemoryEngine>, LogStore) {
+        let engine = Arc::new(MemoryEngine::new(LOG_COLUMN_FAMILIES.len()));
+        let mut store = open(&engine, LogPosition::default(), None).expect("blank log");
+        let large = |index| Entry { index, term: 1, data: vec![7; 1 << 20].into(), ..Entry::default() };
+        persist(&engine, &mut store, (1..=4 + (CACHE_BYTES >> 20) as u64).map(large).collect(), 9);
+        store.settle(9);
+        (engine, store)
+    }
+
     #[test]
     fn a_replaced_suffix_does_not_come_back() {
         let engine = Arc::new(MemoryEngine::new(LOG_COLUMN_FAMILIES.len()));
@@ -564,11 +574,7 @@ mod tests {
 
     #[test]
     fn an_entry_that_cannot_be_read_is_a_failure_of_the_log() {
-        let engine = Arc::new(MemoryEngine::new(LOG_COLUMN_FAMILIES.len()));
-        let mut store = open(&engine, LogPosition::default(), None).expect("blank log");
-        let large = |index| Entry { index, term: 1, data: vec![7; 1 << 20].into(), ..Entry::default() };
-        persist(&engine, &mut store, (1..=2 + (CACHE_BYTES >> 20) as u64).map(large).collect(), 9);
-        store.settle(9);
+        let (engine, store) = longer_than_the_cache();
         assert!(store.entries(1, 3, None, GetEntriesContext::empty(false)).is_ok() && store.failure().is_none());
         let mut batch = WriteBatch::default();
         batch.delete(ENTRIES_CF, record::entry_key(GROUP, 1));
@@ -580,11 +586,7 @@ mod tests {
 
     #[test]
     fn entries_are_read_from_disk_and_memory_alike() {
-        let engine = Arc::new(MemoryEngine::new(LOG_COLUMN_FAMILIES.len()));
-        let mut store = open(&engine, LogPosition::default(), None).expect("blank log");
-        let large = |index| Entry { index, term: 1, data: vec![7; 1 << 20].into(), ..Entry::default() };
-        persist(&engine, &mut store, (1..=4 + (CACHE_BYTES >> 20) as u64).map(large).collect(), 9);
-        store.settle(9);
+        let (_, store) = longer_than_the_cache();
         let (first, last) = (store.cached_from(), store.last());
         assert!((3..9).contains(&first), "{first}");
         for (low, high) in
@@ -597,11 +599,7 @@ mod tests {
 
     #[test]
     fn what_followers_need_from_the_disk_waits_for_leave() {
-        let engine = Arc::new(MemoryEngine::new(LOG_COLUMN_FAMILIES.len()));
-        let mut store = open(&engine, LogPosition::default(), None).expect("blank log");
-        let large = |index| Entry { index, term: 1, data: vec![7; 1 << 20].into(), ..Entry::default() };
-        persist(&engine, &mut store, (1..=4 + (CACHE_BYTES >> 20) as u64).map(large).collect(), 9);
-        store.settle(9);
+        let (_, store) = longer_than_the_cache();
         let read = |low| store.entries(low, low + 1, None, GetEntriesContext::empty(true)).is_ok();
         assert_eq!((read(1), store.take_put_off(), store.take_put_off()), (false, true, false));
         assert_eq!((read(store.last()), store.take_put_off()), (true, false), "that is in memory");
